@@ -1,0 +1,327 @@
+"""Physical quantities as transformations of an energy function.
+
+Each takes an energy function of ``(system, neighbors)`` and returns a function of the same arguments, a
+``jax.tree_util.Partial`` that can itself be passed to ``jit``. Single systems, stacks and (where it makes sense)
+packs are accepted. Signs: forces are minus the gradient; stress is positive under tension; the dipole is minus the
+derivative with respect to the electric field.
+"""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from jaxff.cell import volume
+from jaxff.potential import EnergyFn, as_pytree
+from jaxff.quantities import QUANTITIES
+from jaxff.system import System, strain
+from jaxff.types import Array
+
+__all__ = [
+    "born_charges",
+    "dipole",
+    "energy_and_forces",
+    "forces",
+    "hessian",
+    "hessian_vector",
+    "observe",
+    "polarizability",
+    "stress",
+    "virial",
+]
+
+
+def forces(energy_fn: EnergyFn) -> Callable[..., Array]:
+    r"""Forces :math:`-\partial E/\partial r` in eV/Å, shape ``(*batch, atoms, 3)``."""
+    return Partial(_forces, as_pytree(energy_fn))
+
+
+def energy_and_forces(energy_fn: EnergyFn) -> Callable[..., tuple[Array, Array]]:
+    """Energy in eV and forces in eV/Å from one pass."""
+    return Partial(_energy_and_forces, as_pytree(energy_fn))
+
+
+def hessian(energy_fn: EnergyFn) -> Callable[..., Array]:
+    r"""Hessian :math:`\partial^2 E/\partial r\,\partial r'` in eV/Å², shape ``(*batch, atoms, 3, atoms, 3)``.
+
+    Raises:
+        ValueError: For a pack: its structures differ in size; use ``stack`` or one system at a time.
+    """
+    return Partial(_hessian, as_pytree(energy_fn))
+
+
+def hessian_vector(energy_fn: EnergyFn) -> Callable[..., Array]:
+    """Product of the Hessian with a displacement field, in eV/Å² times its unit, without forming the Hessian.
+
+    The returned function takes ``(system, vector, neighbors=None)``; ``vector`` has the shape of the positions.
+    """
+    return Partial(_hessian_vector, as_pytree(energy_fn))
+
+
+def virial(energy_fn: EnergyFn) -> Callable[..., Array]:
+    r"""Virial :math:`-\partial E/\partial\varepsilon` in eV, shape ``(*structures, 3, 3)``, symmetric.
+
+    The strain acts on positions and cell alike; defined for molecules too.
+    """
+    return Partial(_virial, as_pytree(energy_fn))
+
+
+def stress(energy_fn: EnergyFn) -> Callable[..., Array]:
+    r"""Stress :math:`\sigma = V^{-1}\,\partial E/\partial\varepsilon` in eV/Å³, positive under tension.
+
+    The symmetric strain acts on positions and cell alike, so periodic and reciprocal-space terms are included.
+
+    Raises:
+        ValueError: If ``system.cell`` is ``None``.
+
+    Reference:
+        Knuth et al., Comput. Phys. Commun. 190, 33 (2015), doi:10.1016/j.cpc.2015.01.003.
+    """
+    return Partial(_stress, as_pytree(energy_fn))
+
+
+def dipole(energy_fn: EnergyFn) -> Callable[..., Array]:
+    r"""Dipole moment :math:`\mu = -\partial E/\partial\mathcal{E}` in e·Å, shape ``(*structures, 3)``.
+
+    A system without ``electric_field`` is taken at zero field.
+
+    Raises:
+        ValueError: If the potential does not depend on the field.
+    """
+    return Partial(_dipole, as_pytree(energy_fn))
+
+
+def polarizability(energy_fn: EnergyFn) -> Callable[..., Array]:
+    r"""Polarizability :math:`-\partial^2 E/\partial\mathcal{E}^2` in e·Å²/V, shape ``(*structures, 3, 3)``.
+
+    Raises:
+        ValueError: If the potential does not depend on the field.
+    """
+    return Partial(_polarizability, as_pytree(energy_fn))
+
+
+def born_charges(energy_fn: EnergyFn) -> Callable[..., Array]:
+    r"""Born effective charges in e, shape ``(*batch, atoms, 3, 3)``.
+
+    Entry :math:`[i, \alpha, \beta] = \partial\mu_\beta/\partial r_{i\alpha}`, which is the force on atom i along α per
+    unit field along β.
+
+    Raises:
+        ValueError: If the potential does not depend on the field.
+
+    Reference:
+        Gonze & Lee, Phys. Rev. B 55, 10355 (1997), doi:10.1103/PhysRevB.55.10355.
+    """
+    return Partial(_born_charges, as_pytree(energy_fn))
+
+
+def observe(energy_fn: EnergyFn, names: Iterable[str]) -> Callable[..., dict[str, Array]]:
+    """Several observables by name, evaluated together where they share a derivative.
+
+    Args:
+        energy_fn: Energy function; other outputs of its potential (``partial_charges``, …) can be named too.
+        names: Any of the transformations of this module, ``"energy"``, or outputs of the potential.
+
+    Returns:
+        Function of ``(system, neighbors=None)`` giving ``{name: value}``.
+
+    Raises:
+        ValueError: For a name that is neither a transformation nor an output of the potential.
+    """
+    return Partial(functools.partial(_observe, tuple(names)), as_pytree(energy_fn))
+
+
+# --- implementations at module level, so that Partial compares equal and jit caches -----------------------------
+
+
+def _total(positions: Array, energy_fn: EnergyFn, system: System, neighbors: Any) -> Array:
+    return jnp.sum(energy_fn(system.replace(positions=positions), neighbors))
+
+
+def _forces(energy_fn: EnergyFn, system: System, neighbors: Any = None) -> Array:
+    return -jax.grad(_total)(system.positions, energy_fn, system, neighbors)
+
+
+def _energy_and_forces(
+    energy_fn: EnergyFn, system: System, neighbors: Any = None
+) -> tuple[Array, Array]:
+    def total(positions):
+        energy = energy_fn(system.replace(positions=positions), neighbors)
+        return jnp.sum(energy), energy
+
+    (_, energy), gradient = jax.value_and_grad(total, has_aux=True)(system.positions)
+    return energy, -gradient
+
+
+def _hessian(energy_fn: EnergyFn, system: System, neighbors: Any = None) -> Array:
+    if system.is_packed:
+        raise ValueError(
+            "the Hessian of a pack has no rectangular shape: use stack, or one system each"
+        )
+    gradient = jax.grad(_total)
+    shape = system.positions.shape
+    flat = shape[-2] * 3
+
+    # Structures of a stack do not interact, so one tangent probes all of them at once.
+    def column(direction):
+        tangent = jnp.broadcast_to(direction.reshape(shape[-2:]), shape)
+        return jax.jvp(
+            lambda r: gradient(r, energy_fn, system, neighbors), (system.positions,), (tangent,)
+        )[1]
+
+    columns = jax.vmap(column)(jnp.eye(flat, dtype=system.positions.dtype))
+    return jnp.moveaxis(columns, 0, -1).reshape(*shape, *shape[-2:])
+
+
+def _hessian_vector(
+    energy_fn: EnergyFn, system: System, vector: Array, neighbors: Any = None
+) -> Array:
+    if vector.shape != system.positions.shape:
+        raise ValueError(
+            f"vector must have the shape of the positions, {system.positions.shape}, "
+            f"got {vector.shape}"
+        )
+    return jax.jvp(
+        lambda r: jax.grad(_total)(r, energy_fn, system, neighbors), (system.positions,), (vector,)
+    )[1]
+
+
+def _strain_gradient(energy_fn: EnergyFn, system: System, neighbors: Any) -> Array:
+    def total(deformation):
+        return jnp.sum(energy_fn(strain(system, deformation), neighbors))
+
+    zero = jnp.zeros((*system.batch_shape, 3, 3), system.positions.dtype)
+    return jax.grad(total)(zero)
+
+
+def _virial(energy_fn: EnergyFn, system: System, neighbors: Any = None) -> Array:
+    return -_strain_gradient(energy_fn, system, neighbors)
+
+
+def _stress(energy_fn: EnergyFn, system: System, neighbors: Any = None) -> Array:
+    cell = _require_cell(system)
+    return _strain_gradient(energy_fn, system, neighbors) / volume(cell)[..., None, None]
+
+
+def _require_cell(system: System) -> Array:
+    if system.cell is None:
+        raise ValueError("stress needs system.cell, which is None; for a molecule use virial")
+    return system.cell
+
+
+def _with_field(energy_fn: EnergyFn, system: System, neighbors: Any) -> System:
+    """The system with a field to differentiate by; refuses energies that ignore it."""
+    if system.electric_field is None:
+        zero = jnp.zeros((*system.batch_shape, 3), system.positions.dtype)
+        system = system.replace(electric_field=zero)
+    uses = getattr(energy_fn, "uses", None)
+    if uses is None:
+        depends = _depends(lambda f: energy_fn(system.replace(electric_field=f), neighbors), system)
+    else:
+        depends = "electric_field" in uses
+    if not depends:
+        raise ValueError(
+            "this potential does not depend on system.electric_field, so its derivative by the "
+            "field is undefined, not zero; add a potential that reads the field"
+        )
+    return system
+
+
+def _depends(function: Callable[[Array], Array], system: System) -> bool:
+    """Whether the output is reachable from the field in the traced program."""
+    jaxpr = jax.make_jaxpr(function)(system.electric_field).jaxpr
+    reached = set(jaxpr.invars)
+    for equation in jaxpr.eqns:
+        if any(v in reached for v in equation.invars if not hasattr(v, "val")):
+            reached.update(equation.outvars)
+    return any(v in reached for v in jaxpr.outvars if not hasattr(v, "val"))
+
+
+def _field_total(field: Array, energy_fn: EnergyFn, system: System, neighbors: Any) -> Array:
+    return jnp.sum(energy_fn(system.replace(electric_field=field), neighbors))
+
+
+def _dipole(energy_fn: EnergyFn, system: System, neighbors: Any = None) -> Array:
+    system = _with_field(energy_fn, system, neighbors)
+    return -jax.grad(_field_total)(system.electric_field, energy_fn, system, neighbors)
+
+
+def _field_columns(function: Callable[[Array], Array], system: System) -> Array:
+    """Derivatives of ``function`` of the field along x, y, z, stacked on a new last axis."""
+    field = system.electric_field
+
+    def along(direction):
+        return jax.jvp(function, (field,), (jnp.broadcast_to(direction, field.shape),))[1]
+
+    return jnp.moveaxis(jax.vmap(along)(jnp.eye(3, dtype=field.dtype)), 0, -1)
+
+
+def _polarizability(energy_fn: EnergyFn, system: System, neighbors: Any = None) -> Array:
+    system = _with_field(energy_fn, system, neighbors)
+    gradient = jax.grad(_field_total)
+    return -_field_columns(lambda f: gradient(f, energy_fn, system, neighbors), system)
+
+
+def _born_charges(energy_fn: EnergyFn, system: System, neighbors: Any = None) -> Array:
+    system = _with_field(energy_fn, system, neighbors)
+    return _field_columns(
+        lambda f: _forces(energy_fn, system.replace(electric_field=f), neighbors), system
+    )
+
+
+_SEPARATE = {
+    "hessian": _hessian,
+    "dipole": _dipole,
+    "polarizability": _polarizability,
+    "born_charges": _born_charges,
+}
+
+
+def _observe(
+    names: tuple[str, ...], energy_fn: EnergyFn, system: System, neighbors: Any = None
+) -> dict[str, Array]:
+    wanted = set(names)
+    results: dict[str, Array] = dict(_outputs(energy_fn, system, neighbors, wanted))
+    for name in sorted(wanted & set(_SEPARATE)):
+        results[name] = _SEPARATE[name](energy_fn, system, neighbors)
+    missing = wanted - set(results)
+    if missing:
+        known = sorted({"energy", "forces", "virial", "stress", *_SEPARATE} | set(results))
+        raise ValueError(
+            f"cannot observe {sorted(missing)}: the potential offers {known}; "
+            f"names are those of jaxff.quantities: {sorted(QUANTITIES)}"
+        )
+    return {name: results[name] for name in names}
+
+
+def _outputs(energy_fn: EnergyFn, system: System, neighbors: Any, wanted: set[str]):
+    """Plain outputs, and the first derivatives from a single reverse pass."""
+    strained = bool(wanted & {"stress", "virial"})
+    if "stress" in wanted:
+        _require_cell(system)
+
+    def total(positions, deformation):
+        moved = system.replace(positions=positions)
+        if strained:
+            moved = strain(moved, deformation)
+        if hasattr(energy_fn, "outputs"):
+            outputs = energy_fn.outputs(moved, neighbors)
+        else:
+            outputs = {"energy": energy_fn(moved, neighbors)}
+        return jnp.sum(outputs["energy"]), outputs
+
+    zero = jnp.zeros((*system.batch_shape, 3, 3), system.positions.dtype)
+    if not wanted & {"forces", "stress", "virial"}:
+        return total(system.positions, zero)[1]
+    (_, outputs), (gradient, by_strain) = jax.value_and_grad(total, (0, 1), has_aux=True)(
+        system.positions, zero
+    )
+    results = {**outputs, "forces": -gradient}
+    if strained:
+        results["virial"] = -by_strain
+    if "stress" in wanted:
+        results["stress"] = by_strain / volume(_require_cell(system))[..., None, None]
+    return results

@@ -1,0 +1,240 @@
+"""Potentials: records of two pure functions, and how they combine.
+
+A kernel and a network are the same object here: ``init`` builds parameters, ``apply`` turns parameters, atoms and
+neighbours into named outputs. A potential bound to its parameters is an energy function and a pytree.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxff.system import System, sum_atoms
+from jaxff.types import Array, Float, Outputs, Params
+
+__all__ = [
+    "ApplyFn",
+    "Bound",
+    "EnergyFn",
+    "InitFn",
+    "Potential",
+    "Spec",
+    "add",
+    "bind",
+    "scale_shift",
+]
+
+
+class EnergyFn(Protocol):
+    """Energy in eV of a system: a scalar, or one value per structure of a stack or pack."""
+
+    def __call__(self, system: System, neighbors: Any = None, /) -> Float[Array, "*structures"]: ...
+
+
+class InitFn(Protocol):
+    """Build parameters from a key and an example system."""
+
+    def __call__(
+        self, key: Array, system: System, neighbors: Any = None, **named: Any
+    ) -> Params: ...
+
+
+class ApplyFn(Protocol):
+    """Evaluate the outputs; ``"energy"`` (eV) is always among them."""
+
+    def __call__(self, params: Params, system: System, neighbors: Any = None) -> Outputs: ...
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a file must hold to rebuild a potential: the name of its builder and its arguments.
+
+    Attributes:
+        builder: Name under which :mod:`jaxff.io` knows the building function.
+        arguments: JSON values, numpy arrays, or further specs, by argument name.
+    """
+
+    builder: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Potential:
+    """A potential: pure functions, no state.
+
+    Attributes:
+        init: Builds parameters.
+        apply: Evaluates outputs.
+        cutoffs: Radii in Å for which it needs neighbours; empty when it needs no list.
+        uses: Which of ``charge``, ``spin``, ``electric_field`` it reads.
+        spec: How to rebuild it from a file; ``None`` if it cannot be saved.
+    """
+
+    init: InitFn
+    apply: ApplyFn
+    cutoffs: tuple[float, ...] = ()
+    uses: frozenset[str] = frozenset()
+    spec: Spec | None = None
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """A potential with its parameters: callable for the energy, passable through ``jit``.
+
+    The parameters are the leaves, the potential is static: new parameters for the same potential recompile nothing.
+    """
+
+    potential: Potential
+    params: Params
+
+    def __call__(self, system: System, neighbors: Any = None) -> Float[Array, "*structures"]:
+        """Energy in eV."""
+        return self.outputs(system, neighbors)["energy"]
+
+    def outputs(self, system: System, neighbors: Any = None) -> Outputs:
+        """All named outputs.
+
+        Raises:
+            ValueError: If the potential reads a field that the system lacks, or needs neighbours and has none.
+        """
+        for name in sorted(self.potential.uses):
+            if getattr(system, name) is None:
+                raise ValueError(
+                    f"this potential reads system.{name}, which is None: "
+                    f"give it in System(..., {name}=...)"
+                )
+        if self.potential.cutoffs and neighbors is None:
+            raise ValueError(
+                f"this potential needs neighbors within {self.potential.cutoffs} Å: "
+                "pass neighbor_list(energy_fn.cutoffs).allocate(system)"
+            )
+        return self.potential.apply(self.params, system, neighbors)
+
+    @property
+    def cutoffs(self) -> tuple[float, ...]:
+        """Radii in Å for which neighbours are needed."""
+        return self.potential.cutoffs
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """Which optional fields of the system are read."""
+        return self.potential.uses
+
+    def tree_flatten_with_keys(self):
+        """Parameters are the only child."""
+        return [(jax.tree_util.GetAttrKey("params"), self.params)], self.potential
+
+    @classmethod
+    def tree_unflatten(cls, potential: Potential, children) -> "Bound":
+        """Rebuild around (possibly placeholder) parameters."""
+        return cls(potential, children[0])
+
+
+def bind(potential: Potential, params: Params) -> Bound:
+    """Fix the parameters of a potential: the result is its energy function."""
+    return Bound(potential, params)
+
+
+def _spec(builder: str, potentials: tuple[Potential, ...], **arguments: Any) -> Spec | None:
+    """Spec of a combination; it can be saved only if every part can."""
+    specs = [p.spec for p in potentials]
+    if any(spec is None for spec in specs):
+        return None
+    return Spec(builder, {"potentials": specs, **arguments})
+
+
+def add(*potentials: Potential) -> Potential:
+    """Sum of potentials; parameters are the tuple of their parameters.
+
+    Energies and every output that several parts give are added; other outputs pass through. With a kernel fitted to
+    the differences from a baseline this is Δ-learning (Ramakrishnan et al., J. Chem. Theory Comput. 11, 2087 (2015),
+    doi:10.1021/acs.jctc.5b00099).
+
+    Raises:
+        ValueError: If no potential is given.
+    """
+    if not potentials:
+        raise ValueError("add needs at least one potential, got none")
+
+    def init(key: Array, system: System, neighbors: Any = None, **named: Any) -> Params:
+        unknown = set(named) - {"params"}
+        if unknown:
+            raise TypeError(f"add takes only params=(...) for parts already fitted, got {unknown}")
+        given = named.get("params", (None,) * len(potentials))
+        if len(given) != len(potentials):
+            raise ValueError(f"params must have {len(potentials)} entries, got {len(given)}")
+        keys = jax.random.split(key, len(potentials))
+        return tuple(
+            p.init(k, system, neighbors) if known is None else known
+            for p, k, known in zip(potentials, keys, given, strict=True)
+        )
+
+    def apply(params: Params, system: System, neighbors: Any = None) -> Outputs:
+        total: dict[str, Array] = {}
+        for potential, part in zip(potentials, params, strict=True):
+            for name, value in potential.apply(part, system, neighbors).items():
+                total[name] = total[name] + value if name in total else value
+        return total
+
+    return Potential(
+        init,
+        apply,
+        cutoffs=tuple(sorted({c for p in potentials for c in p.cutoffs})),
+        uses=frozenset().union(*(p.uses for p in potentials)),
+        spec=_spec("add", potentials),
+    )
+
+
+def scale_shift(
+    potential: Potential, scale: float, shift: Float[np.ndarray, " elements"] | float
+) -> Potential:
+    r"""Rescale energies and add reference energies, :math:`E = s\,E' + \sum_i e(Z_i)`.
+
+    Offsets are added in the widest float available, so that a float32 network keeps its digits.
+
+    Args:
+        potential: Potential in standardised units.
+        scale: Factor of the energy (and of ``atomic_energies``), eV.
+        shift: Energy per atom in eV: one number, or an array indexed by the atomic number.
+
+    Raises:
+        ValueError: If ``shift`` is no scalar or vector. Elements beyond a vector give NaN energies.
+    """
+    offsets = np.asarray(shift, np.float64)
+    if offsets.ndim > 1:
+        raise ValueError(f"shift must be a number or indexed by Z, got shape {offsets.shape}")
+
+    def apply(params: Params, system: System, neighbors: Any = None) -> Outputs:
+        outputs = dict(potential.apply(params, system, neighbors))
+        wide = jnp.promote_types(outputs["energy"].dtype, jnp.asarray(offsets).dtype)
+        table = jnp.asarray(offsets, wide)
+        per_atom = (
+            jnp.full(system.numbers.shape, table)
+            if offsets.ndim == 0
+            else jnp.take(table, system.numbers, mode="fill", fill_value=jnp.nan)
+        )
+        if "atomic_energies" in outputs:
+            atomic = scale * outputs["atomic_energies"].astype(wide)
+            outputs["atomic_energies"] = jnp.where(system.numbers > 0, atomic + per_atom, 0.0)
+        outputs["energy"] = scale * outputs["energy"].astype(wide) + sum_atoms(system, per_atom)
+        return outputs
+
+    return Potential(
+        potential.init,
+        apply,
+        potential.cutoffs,
+        potential.uses,
+        _spec("scale_shift", (potential,), scale=float(scale), shift=offsets),
+    )
+
+
+def as_pytree(energy_fn: Callable[..., Array]) -> Callable[..., Array]:
+    """Make any energy function passable through ``jit``: plain functions become static leaves of a Partial."""
+    leaves = jax.tree.leaves(energy_fn)
+    if any(leaf is energy_fn for leaf in leaves):
+        return jax.tree_util.Partial(energy_fn)
+    return energy_fn
