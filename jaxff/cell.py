@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from jaxff.numerics import safe_norm
 from jaxff.types import Array, Bool, Float
 
 __all__ = ["complete", "fractional", "heights", "minimum_image", "reciprocal", "volume"]
@@ -12,18 +13,19 @@ def complete(
 ) -> Float[Array, "*batch 3 3"]:
     """Replace zero lattice vectors of non-periodic directions by unit vectors normal to the others.
 
-    Slabs and wires are often stored with empty vectors; the completed cell is invertible and leaves periodic
-    directions untouched.
+    Slabs and wires are often stored with empty vectors; the completed cell is invertible and leaves
+    periodic directions untouched.
     """
     a, b, c = (cell[..., i, :] for i in range(3))
     empty = ~pbc & (jnp.sum(cell**2, axis=-1) == 0.0)
 
     def unit(vector, fallback):
-        norm = jnp.sqrt(jnp.sum(vector**2, axis=-1, keepdims=True))
+        norm = safe_norm(vector)[..., None]
         return jnp.where(norm > 0, vector / jnp.where(norm > 0, norm, 1.0), fallback)
 
     axes = jnp.broadcast_to(jnp.eye(3, dtype=cell.dtype), cell.shape)
-    # With one vector missing the cross product of the others serves; with more, Cartesian axes made orthogonal.
+    # With one vector missing the cross product of the others serves; with more, Cartesian axes made
+    # orthogonal.
     a = jnp.where(empty[..., 0:1], unit(jnp.cross(b, c), _normal(b, c, axes)), a)
     b = jnp.where(empty[..., 1:2], unit(jnp.cross(c, a), _normal(a, c, axes)), b)
     c = jnp.where(empty[..., 2:3], unit(jnp.cross(a, b), _normal(a, b, axes)), c)
@@ -33,12 +35,12 @@ def complete(
 def _normal(first: Array, second: Array, axes: Array) -> Array:
     """A unit vector normal to the longer of two vectors of which at least one vanishes."""
     longest = first + second
-    norm = jnp.sqrt(jnp.sum(longest**2, axis=-1, keepdims=True))
+    norm = safe_norm(longest)[..., None]
     direction = jnp.where(norm > 0, longest / jnp.where(norm > 0, norm, 1.0), axes[..., 0, :])
     least = jnp.argmin(jnp.abs(direction), axis=-1)
     axis = jnp.take_along_axis(axes, least[..., None, None], axis=-2)[..., 0, :]
     normal = axis - jnp.sum(axis * direction, axis=-1, keepdims=True) * direction
-    return normal / jnp.sqrt(jnp.sum(normal**2, axis=-1, keepdims=True))
+    return normal / safe_norm(normal)[..., None]
 
 
 def volume(cell: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch"]:
@@ -59,7 +61,7 @@ def fractional(
 
 
 def heights(cell: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 3"]:
-    """Distances between opposite faces in Å: a pair list without images needs more than twice the cutoff."""
+    """Distances between opposite faces in Å: lists without images need twice the cutoff."""
     inverse = jnp.linalg.inv(cell)
     return 1.0 / jnp.sqrt(jnp.sum(inverse**2, axis=-2))
 
@@ -71,8 +73,8 @@ def minimum_image(
 ) -> Float[Array, "*batch points 3"]:
     """Subtract the nearest whole lattice vector along each periodic direction.
 
-    This is the nearest image only in cells that are orthogonal or well reduced and for pairs closer than half the
-    smallest height; elsewhere it is one consistent image, as in sGDML.
+    This is the nearest image only in cells that are orthogonal or well reduced and for pairs closer
+    than half the smallest height; elsewhere it is one consistent image, as in sGDML.
     """
     full = complete(cell, pbc)
     shifts = jnp.round(fractional(displacements, full)) * pbc[..., None, :]

@@ -1,13 +1,13 @@
 """Physical quantities as transformations of an energy function.
 
-Each takes an energy function of ``(system, neighbors)`` and returns a function of the same arguments, a
-``jax.tree_util.Partial`` that can itself be passed to ``jit``. Single systems, stacks and (where it makes sense)
-packs are accepted. Signs: forces are minus the gradient; stress is positive under tension; the dipole is minus the
-derivative with respect to the electric field.
+Each takes an energy function of ``(system, neighbors)`` and returns a function of the same
+arguments, a ``jax.tree_util.Partial`` that can itself be passed to ``jit``. Single systems, stacks
+and (where it makes sense) packs are accepted. Signs: forces are minus the gradient; stress is
+positive under tension; the dipole is minus the derivative with respect to the electric field.
 """
 
-import functools
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -45,24 +45,28 @@ def energy_and_forces(energy_fn: EnergyFn) -> Callable[..., tuple[Array, Array]]
 
 
 def hessian(energy_fn: EnergyFn) -> Callable[..., Array]:
-    r"""Hessian :math:`\partial^2 E/\partial r\,\partial r'` in eV/Å², shape ``(*batch, atoms, 3, atoms, 3)``.
+    r"""Hessian :math:`\partial^2 E/\partial r\,\partial r'` in eV/Å².
+
+    Its shape is ``(*batch, atoms, 3, atoms, 3)``.
 
     Raises:
-        ValueError: For a pack: its structures differ in size; use ``stack`` or one system at a time.
+        ValueError: For a pack: its structures differ in size; use ``stack`` or one system at a
+            time.
     """
     return Partial(_hessian, as_pytree(energy_fn))
 
 
 def hessian_vector(energy_fn: EnergyFn) -> Callable[..., Array]:
-    """Product of the Hessian with a displacement field, in eV/Å² times its unit, without forming the Hessian.
+    """Product of the Hessian with a vector field, in eV/Å² times its unit, without the Hessian.
 
-    The returned function takes ``(system, vector, neighbors=None)``; ``vector`` has the shape of the positions.
+    The returned function takes ``(system, vector, neighbors=None)``; ``vector`` has the shape of
+    the positions.
     """
     return Partial(_hessian_vector, as_pytree(energy_fn))
 
 
 def virial(energy_fn: EnergyFn) -> Callable[..., Array]:
-    r"""Virial :math:`-\partial E/\partial\varepsilon` in eV, shape ``(*structures, 3, 3)``, symmetric.
+    r"""Virial :math:`-\partial E/\partial\varepsilon` in eV, symmetric, ``(*structures, 3, 3)``.
 
     The strain acts on positions and cell alike; defined for molecules too.
     """
@@ -70,9 +74,10 @@ def virial(energy_fn: EnergyFn) -> Callable[..., Array]:
 
 
 def stress(energy_fn: EnergyFn) -> Callable[..., Array]:
-    r"""Stress :math:`\sigma = V^{-1}\,\partial E/\partial\varepsilon` in eV/Å³, positive under tension.
+    r"""Stress :math:`\sigma = V^{-1}\,\partial E/\partial\varepsilon` in eV/Å³.
 
-    The symmetric strain acts on positions and cell alike, so periodic and reciprocal-space terms are included.
+    It is positive under tension. The symmetric strain acts on positions and cell alike, so periodic
+    and reciprocal-space terms are included.
 
     Raises:
         ValueError: If ``system.cell`` is ``None``.
@@ -84,9 +89,9 @@ def stress(energy_fn: EnergyFn) -> Callable[..., Array]:
 
 
 def dipole(energy_fn: EnergyFn) -> Callable[..., Array]:
-    r"""Dipole moment :math:`\mu = -\partial E/\partial\mathcal{E}` in e·Å, shape ``(*structures, 3)``.
+    r"""Dipole moment :math:`\mu = -\partial E/\partial\mathcal{E}` in e·Å.
 
-    A system without ``electric_field`` is taken at zero field.
+    Its shape is ``(*structures, 3)``. A system without ``electric_field`` is taken at zero field.
 
     Raises:
         ValueError: If the potential does not depend on the field.
@@ -95,7 +100,9 @@ def dipole(energy_fn: EnergyFn) -> Callable[..., Array]:
 
 
 def polarizability(energy_fn: EnergyFn) -> Callable[..., Array]:
-    r"""Polarizability :math:`-\partial^2 E/\partial\mathcal{E}^2` in e·Å²/V, shape ``(*structures, 3, 3)``.
+    r"""Polarizability :math:`-\partial^2 E/\partial\mathcal{E}^2` in e·Å²/V.
+
+    Its shape is ``(*structures, 3, 3)``.
 
     Raises:
         ValueError: If the potential does not depend on the field.
@@ -106,8 +113,8 @@ def polarizability(energy_fn: EnergyFn) -> Callable[..., Array]:
 def born_charges(energy_fn: EnergyFn) -> Callable[..., Array]:
     r"""Born effective charges in e, shape ``(*batch, atoms, 3, 3)``.
 
-    Entry :math:`[i, \alpha, \beta] = \partial\mu_\beta/\partial r_{i\alpha}`, which is the force on atom i along α per
-    unit field along β.
+    Entry :math:`[i, \alpha, \beta] = \partial\mu_\beta/\partial r_{i\alpha}`, which is the force on
+    atom i along α per unit field along β.
 
     Raises:
         ValueError: If the potential does not depend on the field.
@@ -122,7 +129,8 @@ def observe(energy_fn: EnergyFn, names: Iterable[str]) -> Callable[..., dict[str
     """Several observables by name, evaluated together where they share a derivative.
 
     Args:
-        energy_fn: Energy function; other outputs of its potential (``partial_charges``, …) can be named too.
+        energy_fn: Energy function; other outputs of its potential (``partial_charges``, …) can be
+            named too.
         names: Any of the transformations of this module, ``"energy"``, or outputs of the potential.
 
     Returns:
@@ -130,11 +138,14 @@ def observe(energy_fn: EnergyFn, names: Iterable[str]) -> Callable[..., dict[str
 
     Raises:
         ValueError: For a name that is neither a transformation nor an output of the potential.
+        TypeError: If ``names`` is a single string.
     """
-    return Partial(functools.partial(_observe, tuple(names)), as_pytree(energy_fn))
+    if isinstance(names, str):
+        raise TypeError(f"names must be several, such as [{names!r}], got one string")
+    return Partial(_Observe(tuple(names)), as_pytree(energy_fn))
 
 
-# --- implementations at module level, so that Partial compares equal and jit caches -----------------------------
+# Implementations are at module level, so that Partials of them compare equal and jit caches.
 
 
 def _total(positions: Array, energy_fn: EnergyFn, system: System, neighbors: Any) -> Array:
@@ -230,14 +241,31 @@ def _with_field(energy_fn: EnergyFn, system: System, neighbors: Any) -> System:
     return system
 
 
+_CALLS = frozenset({"jit", "pjit", "checkpoint", "remat", "remat2", "closed_call"})
+
+
 def _depends(function: Callable[[Array], Array], system: System) -> bool:
     """Whether the output is reachable from the field in the traced program."""
     jaxpr = jax.make_jaxpr(function)(system.electric_field).jaxpr
-    reached = set(jaxpr.invars)
+    return any(_reached(jaxpr, [True] * len(jaxpr.invars)))
+
+
+def _reached(jaxpr: Any, inputs: list[bool]) -> list[bool]:
+    """Which outputs of a program can be reached from the marked inputs."""
+    marked = {v for v, mark in zip(jaxpr.invars, inputs, strict=True) if mark}
+
+    def marks(variables):
+        return [not hasattr(v, "val") and v in marked for v in variables]
+
     for equation in jaxpr.eqns:
-        if any(v in reached for v in equation.invars if not hasattr(v, "val")):
-            reached.update(equation.outvars)
-    return any(v in reached for v in jaxpr.outvars if not hasattr(v, "val"))
+        # A compiled function takes whole systems: look inside which parts of them it uses.
+        inner = equation.params.get("jaxpr") if equation.primitive.name in _CALLS else None
+        inputs = marks(equation.invars)
+        outputs = [any(inputs)] * len(equation.outvars)
+        if inner is not None:
+            outputs = _reached(getattr(inner, "jaxpr", inner), inputs)
+        marked.update(v for v, mark in zip(equation.outvars, outputs, strict=True) if mark)
+    return marks(jaxpr.outvars)
 
 
 def _field_total(field: Array, energy_fn: EnergyFn, system: System, neighbors: Any) -> Array:
@@ -280,12 +308,25 @@ _SEPARATE = {
 }
 
 
+@dataclass(frozen=True)
+class _Observe:
+    """The function behind :func:`observe`; equal names compare equal, as jit's cache needs."""
+
+    names: tuple[str, ...]
+
+    def __call__(
+        self, energy_fn: EnergyFn, system: System, neighbors: Any = None
+    ) -> dict[str, Array]:
+        return _observe(self.names, energy_fn, system, neighbors)
+
+
 def _observe(
-    names: tuple[str, ...], energy_fn: EnergyFn, system: System, neighbors: Any = None
+    names: tuple[str, ...], energy_fn: EnergyFn, system: System, neighbors: Any
 ) -> dict[str, Array]:
     wanted = set(names)
     results: dict[str, Array] = dict(_outputs(energy_fn, system, neighbors, wanted))
-    for name in sorted(wanted & set(_SEPARATE)):
+    # A potential may give a dipole itself, from its charges; only what it lacks is differentiated.
+    for name in sorted((wanted & set(_SEPARATE)) - set(results)):
         results[name] = _SEPARATE[name](energy_fn, system, neighbors)
     missing = wanted - set(results)
     if missing:

@@ -1,12 +1,13 @@
 """Potentials: records of two pure functions, and how they combine.
 
-A kernel and a network are the same object here: ``init`` builds parameters, ``apply`` turns parameters, atoms and
-neighbours into named outputs. A potential bound to its parameters is an energy function and a pytree.
+A kernel and a network are the same object here: ``init`` builds parameters, ``apply`` turns
+parameters, atoms and neighbours into named outputs. A potential bound to its parameters is an
+energy function and a pytree.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -28,24 +29,31 @@ __all__ = [
 ]
 
 
+@runtime_checkable
 class EnergyFn(Protocol):
     """Energy in eV of a system: a scalar, or one value per structure of a stack or pack."""
 
-    def __call__(self, system: System, neighbors: Any = None, /) -> Float[Array, "*structures"]: ...
+    def __call__(self, system: System, neighbors: Any = None, /) -> Float[Array, "*structures"]:
+        """Energy in eV."""
+        ...
 
 
+@runtime_checkable
 class InitFn(Protocol):
     """Build parameters from a key and an example system."""
 
-    def __call__(
-        self, key: Array, system: System, neighbors: Any = None, **named: Any
-    ) -> Params: ...
+    def __call__(self, key: Array, system: System, neighbors: Any = None, **named: Any) -> Params:
+        """Parameters for systems like this one."""
+        ...
 
 
+@runtime_checkable
 class ApplyFn(Protocol):
     """Evaluate the outputs; ``"energy"`` (eV) is always among them."""
 
-    def __call__(self, params: Params, system: System, neighbors: Any = None) -> Outputs: ...
+    def __call__(self, params: Params, system: System, neighbors: Any = None) -> Outputs:
+        """Outputs by name."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,8 @@ class Potential:
 class Bound:
     """A potential with its parameters: callable for the energy, passable through ``jit``.
 
-    The parameters are the leaves, the potential is static: new parameters for the same potential recompile nothing.
+    The parameters are the leaves, the potential is static: new parameters for the same potential
+    recompile nothing.
     """
 
     potential: Potential
@@ -99,7 +108,8 @@ class Bound:
         """All named outputs.
 
         Raises:
-            ValueError: If the potential reads a field that the system lacks, or needs neighbours and has none.
+            ValueError: If the potential reads a field that the system lacks, or needs neighbours
+                and has none.
         """
         for name in sorted(self.potential.uses):
             if getattr(system, name) is None:
@@ -150,9 +160,9 @@ def _spec(builder: str, potentials: tuple[Potential, ...], **arguments: Any) -> 
 def add(*potentials: Potential) -> Potential:
     """Sum of potentials; parameters are the tuple of their parameters.
 
-    Energies and every output that several parts give are added; other outputs pass through. With a kernel fitted to
-    the differences from a baseline this is Δ-learning (Ramakrishnan et al., J. Chem. Theory Comput. 11, 2087 (2015),
-    doi:10.1021/acs.jctc.5b00099).
+    Energies and every output that several parts give are added; other outputs pass through. With a
+    kernel fitted to the differences from a baseline this is Δ-learning (Ramakrishnan et al., J.
+    Chem. Theory Comput. 11, 2087 (2015), doi:10.1021/acs.jctc.5b00099).
 
     Raises:
         ValueError: If no potential is given.
@@ -233,7 +243,7 @@ def scale_shift(
 
 
 def as_pytree(energy_fn: Callable[..., Array]) -> Callable[..., Array]:
-    """Make any energy function passable through ``jit``: plain functions become static leaves of a Partial."""
+    """Make any energy function passable through ``jit``: plain functions become a Partial."""
     leaves = jax.tree.leaves(energy_fn)
     if any(leaf is energy_fn for leaf in leaves):
         return jax.tree_util.Partial(energy_fn)

@@ -1,6 +1,6 @@
 """The one record of atoms: molecules, cells, stacks of equal size and flat packs of mixed size.
 
-Units: Å for lengths, e for charges, V/Å for fields. Rows of ``cell`` are lattice vectors (the ASE convention).
+Units: Å for lengths, e for charges, V/Å for fields. Rows of ``cell`` are lattice vectors (ASE).
 """
 
 import dataclasses
@@ -21,8 +21,9 @@ __all__ = ["System", "pack", "stack", "strain", "sum_atoms", "to_atoms"]
 class System:
     """Atoms in space, with everything a potential may depend on.
 
-    A *single* system has positions ``(atoms, 3)``; a *stack* carries leading axes on every field; a *pack* joins
-    structures of any sizes along one atom axis and says in ``structure`` where each atom belongs.
+    A *single* system has positions ``(atoms, 3)``; a *stack* carries leading axes on every field; a
+    *pack* joins structures of any sizes along one atom axis and says in ``structure`` where each
+    atom belongs.
 
     Attributes:
         positions: Cartesian coordinates in Å.
@@ -74,6 +75,11 @@ class System:
             raise ValueError(
                 f"numbers must name every atom: positions are {positions.shape}, "
                 f"numbers {numbers.shape}"
+            )
+        if numbers.ndim > 1 and numbers.shape != positions.shape[:-1]:
+            raise ValueError(
+                f"numbers must have one row for all or one per system: expected "
+                f"{positions.shape[:-1]} or {positions.shape[-2:-1]}, got {numbers.shape}"
             )
         numbers = jnp.broadcast_to(numbers, positions.shape[:-1])
         if (structure is None) != (structure_mask is None):
@@ -222,7 +228,10 @@ def _same_fields(systems: Sequence[System]) -> None:
 
 
 def to_atoms(system: System, per_structure: Array) -> Array:
-    """Spread a per-structure quantity ``(*batch, ...)`` over atoms: ``(*batch, atoms, ...)`` or ``(atoms, ...)``."""
+    """Spread a per-structure quantity ``(*batch, ...)`` over atoms.
+
+    The result is ``(*batch, atoms, ...)``, and ``(atoms, ...)`` for a pack.
+    """
     if system.structure is not None:
         return per_structure[system.structure]
     axis = len(system.batch_shape)
@@ -242,7 +251,9 @@ def sum_atoms(system: System, per_atom: Array) -> Array:
 
 
 def strain(system: System, deformation: Float[Array, "*structures 3 3"]) -> System:
-    r"""Deform positions and cell together, :math:`r \to r (1 + \varepsilon)`, by the symmetric part of ``deformation``.
+    r"""Deform positions and cell together, :math:`r \to r (1 + \varepsilon)`.
+
+    Only the symmetric part of ``deformation`` acts: rotations are no strain.
 
     Reference:
         Knuth et al., Comput. Phys. Commun. 190, 33 (2015), doi:10.1016/j.cpc.2015.01.003.

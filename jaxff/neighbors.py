@@ -1,0 +1,290 @@
+"""Neighbour lists: which atoms, and which of their periodic images, lie within a cutoff.
+
+A list is built on the host by vesin and handed to compiled code as integers: both directions of
+every pair, and the whole number of lattice vectors to the image. Distances are computed anew from
+positions and cell, so that forces and stress flow through them. The number of pairs is padded to a
+bucket, so that similar systems share compiled code.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxff.system import System
+from jaxff.types import Array, Bool, Float, Int
+
+__all__ = ["NeighborListFns", "Neighbors", "Pairs", "displacements", "neighbor_list"]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Directed pairs of atoms, sorted by center; padding points at index ``atoms``, past the last.
+
+    Attributes:
+        centers: Index of the atom that has the neighbour.
+        others: Index of the neighbour.
+        shifts: Lattice vectors from the neighbour to the image that is meant.
+        atoms: Number of atoms of the system that the list belongs to (static).
+    """
+
+    centers: Int[Array, "*batch pairs"]
+    others: Int[Array, "*batch pairs"]
+    shifts: Int[Array, "*batch pairs 3"]
+    atoms: int
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """One list of pairs per cutoff.
+
+    Attributes:
+        pairs: The lists, in the order of ``cutoffs``.
+        overflow: True if a list has no room for all pairs; results are then wrong, allocate again.
+        cutoffs: Radii in Å (static).
+        skins: Margin in Å by which each list reaches beyond its cutoff (static).
+    """
+
+    pairs: tuple[Pairs, ...]
+    overflow: Bool[Array, "*batch"]
+    cutoffs: tuple[float, ...]
+    skins: tuple[float, ...]
+
+    def within(self, cutoff: float) -> Pairs:
+        """The pairs for a cutoff in Å.
+
+        With a skin there are also some beyond it, which the caller's cutoff function removes.
+
+        Raises:
+            ValueError: If there is no list for this cutoff.
+        """
+        if cutoff not in self.cutoffs:
+            raise ValueError(
+                f"no neighbor list for a cutoff of {cutoff} Å: available are {self.cutoffs} Å; "
+                "allocate with neighbor_list(energy_fn.cutoffs)"
+            )
+        return self.pairs[self.cutoffs.index(cutoff)]
+
+
+def _register(cls: type, data: tuple[str, ...], static: tuple[str, ...]) -> None:
+    """Register as a pytree that is rebuilt without ``__init__``: JAX fills in placeholders."""
+
+    def flatten(node):
+        return [getattr(node, n) for n in data], tuple(getattr(node, n) for n in static)
+
+    def flatten_with_keys(node):
+        leaves, aux = flatten(node)
+        return [(jax.tree_util.GetAttrKey(n), v) for n, v in zip(data, leaves, strict=True)], aux
+
+    def unflatten(aux, leaves):
+        node = object.__new__(cls)
+        for name, value in zip((*data, *static), (*leaves, *aux), strict=True):
+            object.__setattr__(node, name, value)
+        return node
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+
+
+_register(Pairs, ("centers", "others", "shifts"), ("atoms",))
+_register(Neighbors, ("pairs", "overflow"), ("cutoffs", "skins"))
+
+
+def displacements(
+    system: System, pairs: Pairs
+) -> tuple[Float[Array, "pairs 3"], Bool[Array, " pairs"]]:
+    """Vectors in Å from each center to its neighbour's image, and True where the pair is real.
+
+    Padding gives a constant vector of length 1 Å: whatever is computed from it is finite and has
+    zero gradient, and ``jnp.where(mask, ..., 0)`` drops it. Coincident atoms give the null vector.
+
+    Raises:
+        ValueError: If the pairs belong to a system of another size, or the system is a stack.
+    """
+    if system.positions.ndim != 2:
+        raise ValueError(
+            f"a stack of shape {system.batch_shape} has no common pairs: use pack, or jax.vmap"
+        )
+    if pairs.atoms != system.atom_count:
+        raise ValueError(
+            f"the pairs were allocated for {pairs.atoms} atoms, the system has "
+            f"{system.atom_count}: allocate neighbors for this system"
+        )
+    mask = pairs.centers < pairs.atoms
+    centers = jnp.where(mask, pairs.centers, 0)
+    others = jnp.where(mask, pairs.others, 0)
+    vectors = system.positions[others] - system.positions[centers]
+    if system.cell is not None:
+        shifts = pairs.shifts.astype(vectors.dtype)
+        if system.structure is None:
+            vectors = vectors + shifts @ system.cell
+        else:
+            cells = system.cell[system.structure[centers]]
+            vectors = vectors + jnp.einsum("pa,pab->pb", shifts, cells)
+    harmless = jnp.asarray([0.6, 0.0, 0.8], vectors.dtype)
+    return jnp.where(mask[:, None], vectors, harmless), mask
+
+
+@dataclass(frozen=True)
+class NeighborListFns:
+    """How to build neighbour lists; made by :func:`neighbor_list`.
+
+    Attributes:
+        cutoffs: Radii in Å.
+        skins: Margin in Å beyond each cutoff.
+        capacities: Room for pairs, as a multiple of those found at allocation.
+    """
+
+    cutoffs: tuple[float, ...]
+    skins: tuple[float, ...]
+    capacities: tuple[float, ...]
+
+    def allocate(self, system: System) -> Neighbors:
+        """Build the lists for a single system or a pack, on the host.
+
+        Padding atoms have no neighbours.
+
+        Raises:
+            ValueError: For a stack, for positions or cells that are not finite, and for periodic
+                directions whose lattice vectors are empty or dependent.
+            TypeError: If called within a traced function, where the number of pairs cannot be
+                known.
+        """
+        structures = _structures(system)
+        pairs = tuple(
+            _pad([_search(*s, cutoff + skin) for s in structures], capacity, system.atom_count)
+            for cutoff, skin, capacity in zip(
+                self.cutoffs, self.skins, self.capacities, strict=True
+            )
+        )
+        return Neighbors(pairs, jnp.zeros((), bool), self.cutoffs, self.skins)
+
+
+def neighbor_list(
+    cutoffs: Sequence[float] | float,
+    *,
+    skin: Sequence[float] | float = 0.0,
+    capacity: Sequence[float] | float = 1.25,
+) -> NeighborListFns:
+    """Prepare neighbour lists for the given cutoffs.
+
+    Args:
+        cutoffs: Radii in Å, usually ``energy_fn.cutoffs``; none is allowed and gives empty
+            ``Neighbors``.
+        skin: Margin in Å by which a list reaches farther, so that it stays valid while atoms move
+            less than half of it; one number or one per cutoff.
+        capacity: Room for pairs as a multiple of those found, at least 1; one number or one per
+            cutoff. The result is rounded up to a bucket (1, 1.25, 1.5 or 1.75 times a power of
+            two).
+
+    Raises:
+        ValueError: If a cutoff is not positive and finite, a skin negative, a capacity below 1, or
+            their number differs from that of the cutoffs.
+    """
+    radii = tuple(float(c) for c in np.atleast_1d(np.asarray(cutoffs, float)))
+    skins = _one_each("skin", skin, len(radii))
+    capacities = _one_each("capacity", capacity, len(radii))
+    for name, values, least in (("skin", skins, 0.0), ("capacity", capacities, 1.0)):
+        if any(not (math.isfinite(v) and v >= least) for v in values):
+            raise ValueError(f"{name} must be finite and at least {least}, got {values}")
+    if any(not (math.isfinite(c) and c > 0) for c in radii):
+        raise ValueError(f"cutoffs must be positive and finite (Å), got {radii}")
+    return NeighborListFns(radii, skins, capacities)
+
+
+def _one_each(name: str, value: Sequence[float] | float, count: int) -> tuple[float, ...]:
+    values = np.asarray(value, float)
+    if values.ndim == 0:
+        return (float(values),) * count
+    if values.shape != (count,):
+        raise ValueError(f"{name} must be one number or one per cutoff ({count}), got {value}")
+    return tuple(values.tolist())
+
+
+_Structure = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Indices of the real atoms of a structure, their positions, lattice vectors, and pbc."""
+
+
+def _structures(system: System) -> list[_Structure]:
+    """The structures of a system as host arrays, checked."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(system)):
+        raise TypeError("allocate counts pairs on the host: call it outside jit, grad and vmap")
+    if system.positions.ndim != 2:
+        raise ValueError(
+            f"neighbor lists need a single system or a pack, got a stack of shape "
+            f"{system.batch_shape}: use pack"
+        )
+    positions = np.asarray(system.positions, np.float64)
+    real = np.asarray(system.numbers) > 0
+    wrong = np.flatnonzero(real & ~np.isfinite(positions).all(axis=1))
+    if len(wrong):
+        raise ValueError(
+            f"positions must be finite: atom {wrong[0]} is at {positions[wrong[0]].tolist()} "
+            f"({len(wrong)} such in all)"
+        )
+    if system.structure is None or system.structure_mask is None:
+        cell, pbc = _cell(system, ())
+        return [(np.flatnonzero(real), positions[real], cell, pbc)]
+    owner = np.asarray(system.structure)
+    result = []
+    for index in np.flatnonzero(np.asarray(system.structure_mask)):
+        atoms = np.flatnonzero(real & (owner == index))
+        result.append((atoms, positions[atoms], *_cell(system, (index,))))
+    return result
+
+
+def _cell(system: System, index: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Lattice vectors of one structure, empty where it does not repeat, and its pbc."""
+    if system.cell is None or system.pbc is None:
+        return np.zeros((3, 3)), np.zeros(3, bool)
+    pbc = np.asarray(system.pbc)[index]
+    # A vector along a direction that does not repeat means nothing here; it may even depend on the
+    # others.
+    cell = np.where(pbc[:, None], np.asarray(system.cell, np.float64)[index], 0.0)
+    vectors = cell[pbc]
+    lengths = np.linalg.norm(vectors, axis=1)
+    where = f" of structure {index[0]}" if index else ""
+    if not np.isfinite(lengths).all():
+        raise ValueError(f"the cell{where} must be finite, got {cell.tolist()}")
+    if not lengths.all() or np.linalg.matrix_rank(vectors / lengths[:, None]) < len(vectors):
+        raise ValueError(
+            f"the periodic lattice vectors{where} must be independent, got {vectors.tolist()}: "
+            "set pbc=False for directions that do not repeat"
+        )
+    return cell, pbc
+
+
+def _search(
+    atoms: np.ndarray, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both directions of all pairs within ``radius``, by index in the whole system."""
+    from vesin import NeighborList
+
+    search = NeighborList(cutoff=radius, full_list=True)
+    first, second, shifts = search.compute(positions, cell, pbc, "ijS")
+    return atoms[first.astype(np.int64)], atoms[second.astype(np.int64)], shifts
+
+
+def _pad(
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]], capacity: float, atoms: int
+) -> Pairs:
+    """Join the pairs of all structures, sort them by center and fill up to a bucket."""
+    centers = np.concatenate([np.zeros(0, int), *(f[0] for f in found)])
+    others = np.concatenate([np.zeros(0, int), *(f[1] for f in found)])
+    shifts = np.concatenate([np.zeros((0, 3), int), *(f[2] for f in found)])
+    order = np.lexsort((*shifts.T, others, centers))
+    fill = _bucket(math.ceil(capacity * len(order))) - len(order)
+    return Pairs(
+        jnp.asarray(np.pad(centers[order], (0, fill), constant_values=atoms), jnp.int32),
+        jnp.asarray(np.pad(others[order], (0, fill), constant_values=atoms), jnp.int32),
+        jnp.asarray(np.pad(shifts[order], ((0, fill), (0, 0))), jnp.int32),
+        atoms,
+    )
+
+
+def _bucket(count: int) -> int:
+    """The smallest of 8, 10, 12, 14, 16, 20, 24, ... that holds ``count``."""
+    step = max(1, 2 ** (max(count, 8) - 1).bit_length() // 8)
+    return max(8, -(-count // step) * step)
