@@ -5,10 +5,20 @@ from pathlib import Path
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Annotated shapes and types are checked while tests run, and only then. The hook must stand before
+# the first import of jaxff. The borders are left out: they refuse bad input with messages of their
+# own, and tests must see those.
+BORDERS = {"units", "quantities", "data", "interfaces", "io", "cli", "report"}
+install_import_hook(
+    [f"jaxff.{p.stem}" for p in (ROOT / "jaxff").iterdir() if p.stem not in BORDERS],
+    "beartype.beartype",
+)
 
 
 def _folder(variable: str, default: str) -> Path:
