@@ -6,7 +6,7 @@ The Python of an environment with ``"numpy<2.4" torch sgdml==1.0.3`` runs
     recover     the permutation group of the frames DATA[--frames][:--count]
     assemble    the kernel matrix alone; --backend np or torch, --perms FILE
     train       fit, phase times, peak memory; -o MODEL
-    predict     E and F of both predictors (-o OUT), errors, throughput; -m MODEL
+    predict     E and F of both predictors (-o OUT), errors; -m MODEL; --throughput at all settings
     dataset     does sgdml read this dataset or model file
 
 DATA is an npz with ``R``, ``z`` and labels.  CPU seconds include finished child processes.  One
@@ -31,6 +31,7 @@ for flags in ("--frames", "--perms", "--json", "-m --model", "-o --output"):
     PARSER.add_argument(*flags.split())
 PARSER.add_argument("--backend", choices=("np", "torch"), default="np")
 PARSER.add_argument("--in-place", action="store_true", help="one matrix, not three; same flops")
+PARSER.add_argument("--throughput", action="store_true", help="all settings, batches 1 and all")
 OPTIONS = PARSER.parse_args()
 WORKERS = 1 if OPTIONS.threads == 1 else OPTIONS.threads + 1  # the package forks one less, or none
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -130,34 +131,36 @@ def train(record, data):
 def predictors(model, batch):
     """Both predictors at each of their settings: name, setting, function of R."""
     fast, module = GDMLPredict(model, max_processes=WORKERS), torchtools.GDMLTorchPredict(model)
-    for chunk in (fast.n_train, max(fast.n_train // 2, 1), 100, 50, 20, 0):
+    halves = (fast.n_train, max(fast.n_train // 2, 1), 50, 20, 0)
+    for chunk in (100, *halves) if OPTIONS.throughput else (100,):
         fast._set_bulk_mp(batch > 1 and WORKERS > 1)
         fast._set_num_workers(WORKERS - 1)
         fast._set_chunk_size(chunk) if chunk else fast.prepare_parallel(n_bulk=batch)
         yield "np", f"chunk {fast.chunk_size}", lambda x: fast.predict(x.reshape(len(x), -1))
-    for inner in (1, 10, 20, 50, 100) if batch > 1 else (1,):
+    for inner in (1, 10, 20, 50, 100) if OPTIONS.throughput and batch > 1 else (1,):
         torchtools._batch_size = inner
         yield "torch", f"batch {inner}", lambda x: [y.numpy() for y in module(torch.from_numpy(x))]
 
 
 def rate(function, geometries):
     """Geometries per second of wall and CPU time, best and median call of about two seconds."""
-    result, times, start = function(geometries), [], time.perf_counter()
+    times, start = [], time.perf_counter()
     while len(times) < 5 or time.perf_counter() - start < 2:
         wall, cpu = time.perf_counter(), time.process_time()
         function(geometries)
         times.append((time.perf_counter() - wall, time.process_time() - cpu))
     best, median = len(geometries) / np.min(times, 0), len(geometries) / np.median(times, 0)
     names = ("best_per_wall_s", "best_per_cpu_s", "per_wall_s", "per_cpu_s")
-    return dict(zip(names, (*best, *median), strict=True)), result
+    return dict(zip(names, (*best, *median), strict=True))
 
 
 def predict(record, data):
     model = dict(np.load(OPTIONS.model, allow_pickle=True))  # the package's files hold pickles
     record["speed"], outputs = [], {}
-    for batch in sorted({1, len(data["R"])}):
+    for batch in sorted({1, len(data["R"])} if OPTIONS.throughput else {len(data["R"])}):
         for name, setting, function in predictors(model, batch):
-            speed, (energy, forces) = rate(function, data["R"][:batch])
+            energy, forces = function(data["R"][:batch])
+            speed = rate(function, data["R"][:batch]) if OPTIONS.throughput else {}
             record["speed"].append({"name": name, "batch": batch, "setting": setting} | speed)
             outputs |= {f"E_{name}": energy, f"F_{name}": forces.reshape(-1, *data["R"].shape[1:])}
     for key in {"E", "F"} & set(data):
