@@ -61,6 +61,7 @@ _TOKENS: Mapping[str, tuple[float, Dimension]] = MappingProxyType(
         **dict.fromkeys(("pm", "picometer", "picometre"), (0.01, _LENGTH)),
         **dict.fromkeys(("e", "elementary_charge"), (1.0, _CHARGE)),
         **dict.fromkeys(("debye", "d"), (DEBYE, (0, 1, 1))),
+        **dict.fromkeys(("v", "volt"), (1.0, (1, 0, -1))),
         **dict.fromkeys(("gpa", "gigapascal"), (GIGAPASCAL, (1, -3, 0))),
         "kbar": (GIGAPASCAL / 10, (1, -3, 0)),
     }
@@ -95,7 +96,7 @@ def _tokens(unit: str) -> list[tuple[str, int]]:
 
 
 KNOWN_UNITS = (
-    "eV, meV, kcal/mol, kJ/mol, hartree, Ry, cm^-1; Å (Ang, Angstrom), bohr, nm, pm; e; Debye; "
+    "eV, meV, kcal/mol, kJ/mol, hartree, Ry, cm^-1; Å (Ang, Angstrom), bohr, nm, pm; e; Debye; V; "
     "GPa, kbar; au (atomic units)"
 )
 
