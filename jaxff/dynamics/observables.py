@@ -1,0 +1,138 @@
+"""What one reads off a trajectory: temperature, conserved quantities, energy drift.
+
+Functions of host arrays with any leading axes (frames); velocities in Å/fs, masses in amu.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxff import units
+from jaxff.types import Float
+
+__all__ = [
+    "Drift",
+    "angular_momentum",
+    "degrees_of_freedom",
+    "energy_drift",
+    "kinetic_energy",
+    "temperature",
+    "total_momentum",
+]
+
+
+class Drift(NamedTuple):
+    """Linear energy drift in meV/atom/ps and its standard error."""
+
+    slope: float
+    standard_error: float
+
+
+def kinetic_energy(
+    velocities: Float[np.ndarray, "*frames atoms 3"], masses: Float[np.ndarray, " atoms"]
+) -> Float[np.ndarray, "*frames"]:
+    """Kinetic energy in eV."""
+    return 0.5 * units.TIME**2 * np.sum(masses[:, None] * velocities**2, axis=(-2, -1))
+
+
+def temperature(kinetic: Float[np.ndarray, "*frames"], degrees_of_freedom: int):
+    r"""Kinetic temperature :math:`2 K / (f k_B)` in K of kinetic energies in eV.
+
+    Raises:
+        ValueError: If there are no degrees of freedom.
+    """
+    if degrees_of_freedom < 1:
+        raise ValueError(f"degrees_of_freedom must be at least 1, got {degrees_of_freedom}")
+    return 2.0 * np.asarray(kinetic) / (degrees_of_freedom * units.BOLTZMANN)
+
+
+def total_momentum(
+    velocities: Float[np.ndarray, "*frames atoms 3"], masses: Float[np.ndarray, " atoms"]
+) -> Float[np.ndarray, "*frames 3"]:
+    """Total momentum in amu Å/fs."""
+    return np.sum(masses[:, None] * velocities, axis=-2)
+
+
+def angular_momentum(
+    positions: Float[np.ndarray, "*frames atoms 3"],
+    velocities: Float[np.ndarray, "*frames atoms 3"],
+    masses: Float[np.ndarray, " atoms"],
+) -> Float[np.ndarray, "*frames 3"]:
+    """Angular momentum about the centre of mass in amu Å²/fs."""
+    weights = masses[:, None]
+    centred = positions - np.sum(weights * positions, axis=-2, keepdims=True) / masses.sum()
+    return np.sum(weights * np.cross(centred, velocities), axis=-2)
+
+
+def degrees_of_freedom(
+    positions: Float[np.ndarray, "atoms 3"],
+    velocities: Float[np.ndarray, "atoms 3"],
+    masses: Float[np.ndarray, " atoms"],
+    *,
+    periodic: bool,
+) -> int:
+    """Degrees of freedom that share the kinetic energy in a run that conserves momentum.
+
+    3 N, less 3 if the total momentum vanishes, less the number of rotations (3, or 2 for a linear
+    molecule) if nothing is periodic and the angular momentum vanishes too. A single atom keeps its
+    3.
+    """
+    count = 3 * len(masses)
+    if len(masses) == 1:
+        return count
+    scale = 1e-4 * np.sum(masses[:, None] * np.abs(velocities))
+    if np.linalg.norm(total_momentum(velocities, masses)) > scale:
+        return count
+    count -= 3
+    centred = positions - masses @ positions / masses.sum()
+    spin = np.linalg.norm(angular_momentum(positions, velocities, masses))
+    if periodic or spin > scale * np.abs(centred).max():
+        return count
+    # Extent of the atoms along the principal axes: rank 1 is linear, more is not.
+    extent = np.linalg.svd(np.sqrt(masses)[:, None] * centred, compute_uv=False)
+    return count - (2 if extent[1] < 1e-4 * extent[0] else 3)
+
+
+def energy_drift(
+    times: Float[np.ndarray, " frames"], total_energy: Float[np.ndarray, " frames"], atoms: int
+) -> Drift:
+    r"""Slope of the total energy over time by least squares, in meV/atom/ps.
+
+    The standard error is that of a straight-line fit, enlarged by the square root of the
+    statistical inefficiency of the residuals (never made smaller), as neighbouring frames are
+    correlated.
+
+    Args:
+        times: Times in fs.
+        total_energy: Conserved energy in eV.
+        atoms: Number of atoms.
+
+    Raises:
+        ValueError: If there are fewer than three frames.
+    Reference:
+        Geyer, Stat. Sci. 7, 473 (1992), doi:10.1214/ss/1177011137 (initial positive sequence).
+    """
+    times, energy = np.asarray(times, np.float64), np.asarray(total_energy, np.float64)
+    if len(times) < 3:
+        raise ValueError(f"a slope with an error needs at least 3 frames, got {len(times)}")
+    centred = (times - times.mean()) * 1e-3
+    energy = (energy - energy.mean()) * 1e3 / atoms
+    spread = np.sum(centred**2)
+    slope = np.sum(centred * energy) / spread
+    residuals = energy - slope * centred
+    variance = np.sum(residuals**2) / (len(times) - 2)
+    return Drift(float(slope), float(np.sqrt(variance * _inefficiency(residuals) / spread)))
+
+
+def _inefficiency(series: Float[np.ndarray, " frames"]) -> float:
+    """Number of frames per independent one, at least 1."""
+    count = len(series)
+    spectrum = np.abs(np.fft.rfft(series, 2 * count)) ** 2
+    correlation = np.fft.irfft(spectrum)[:count]
+    if correlation[0] <= 0.0:
+        return 1.0
+    correlation = correlation / correlation[0]
+    pairs = correlation[: count - count % 2].reshape(-1, 2).sum(axis=1)
+    negative = np.flatnonzero(pairs <= 0.0)
+    last = negative[0] if len(negative) else len(pairs)
+    return max(1.0, 2.0 * float(pairs[:last].sum()) - 1.0)
