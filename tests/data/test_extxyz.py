@@ -65,6 +65,14 @@ def test_units(tmp_path):
     ratio = units.HARTREE / units.BOHR
     assert data.values["forces"] == pytest.approx(forces * ratio, abs=1e-6)
     assert data.cell[0] == pytest.approx(9 * units.BOHR * np.eye(3))
+    frames = water(cell=9 * np.eye(3))
+    for atoms in frames:
+        atoms.info["S"] = np.arange(6.0)
+    ase.io.write(path, frames, format="extxyz")
+    options = {"energy_key": None, "forces_key": None, "stress_key": "S"}
+    data = extxyz.read(path, **options, energy_unit="hartree", length_unit="bohr")
+    voigt = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2.0]])
+    assert data.values["stress"][0] == pytest.approx(voigt * units.HARTREE / units.BOHR**3)
     with pytest.raises(ValueError, match="unknown unit 'furlong'"):
         extxyz.read(path, **ALL, length_unit="furlong")
 
