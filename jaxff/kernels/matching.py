@@ -10,10 +10,8 @@ Reference:
     doi:10.1038/s41467-018-06169-2, for its use in force fields.
 """
 
-import jax.numpy as jnp
 import numpy as np
 
-from jaxff.cell import complete
 from jaxff.types import Bool, Float, Int
 
 __all__ = ["anchored_match", "distance_matrices", "match", "match_costs", "match_pairs"]
@@ -34,7 +32,7 @@ def distance_matrices(
         pbc: Periodic directions; ``None`` with a cell means all three.
 
     Raises:
-        ValueError: If the lattice vectors do not span a volume.
+        ValueError: If a periodic direction has no lattice vector of its own.
     """
     positions = np.asarray(positions, float)
     frames, atoms, _ = positions.shape
@@ -55,14 +53,16 @@ def _lattice(cell, pbc, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
     """Lattice vectors, their inverse and the periodic directions, shaped for displacements."""
     full = np.broadcast_to(np.asarray(cell, float), (frames, 3, 3))
     periodic = np.broadcast_to(True if pbc is None else np.asarray(pbc, bool), (frames, 3))
-    if not full.any(axis=-1).all():  # slabs and wires are stored with empty vectors
-        full = np.asarray(complete(jnp.asarray(full), jnp.asarray(periodic)), float)
-    flat = np.flatnonzero(np.abs(np.linalg.det(full)) < 1e-9)
-    if len(flat):
+    filled = full.any(axis=-1)
+    flat = (np.linalg.matrix_rank(full) < filled.sum(axis=-1)) | (periodic & ~filled).any(axis=-1)
+    if flat.any():
+        frame = int(np.argmax(flat))
         raise ValueError(
-            f"the lattice vectors of frame {flat[0]} span no volume: {full[flat[0]].tolist()}"
+            f"the periodic lattice vectors of frame {frame} are not independent: "
+            f"{full[frame].tolist()}"
         )
-    return full[:, None], np.linalg.inv(full)[:, None], periodic[:, None, None, :]
+    # The pseudo-inverse passes over the empty vectors of slabs and wires.
+    return full[:, None], np.linalg.pinv(full)[:, None], periodic[:, None, None, :]
 
 
 def match(
