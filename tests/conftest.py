@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BORDERS = {"units", "quantities", "data", "interfaces", "io", "cli", "report"}
 install_import_hook(
     [f"jaxff.{p.stem}" for p in (ROOT / "jaxff").iterdir() if p.stem not in BORDERS],
-    "beartype.beartype",
+    "typecheck.check",
 )
 
 
