@@ -1,0 +1,49 @@
+"""Functional machine-learned force fields: kernels and networks as one kind of object."""
+
+from jaxff import data, descriptors, dynamics, gdml, interfaces, io, kernels, linalg
+from jaxff.derivatives import (
+    born_charges,
+    dipole,
+    energy_and_forces,
+    forces,
+    hessian,
+    hessian_vector,
+    observe,
+    polarizability,
+    stress,
+    virial,
+)
+from jaxff.neighbors import neighbor_list
+from jaxff.potential import Potential, add, bind, scale_shift
+from jaxff.system import System, pack, stack
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Potential",
+    "System",
+    "add",
+    "bind",
+    "born_charges",
+    "data",
+    "descriptors",
+    "dipole",
+    "dynamics",
+    "energy_and_forces",
+    "forces",
+    "gdml",
+    "hessian",
+    "hessian_vector",
+    "interfaces",
+    "io",
+    "kernels",
+    "linalg",
+    "neighbor_list",
+    "observe",
+    "pack",
+    "polarizability",
+    "scale_shift",
+    "stack",
+    "stress",
+    "virial",
+]

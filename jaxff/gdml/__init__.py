@@ -1,0 +1,18 @@
+"""Gradient-domain machine learning: kernels fitted to forces."""
+
+from jaxff.gdml.fit import ConstantFit, FitInfo, fit, fit_constant, residual_labels
+from jaxff.gdml.potential import KernelPotential, potential
+from jaxff.gdml.tune import Trial, Tuning, tune
+
+__all__ = [
+    "ConstantFit",
+    "FitInfo",
+    "KernelPotential",
+    "Trial",
+    "Tuning",
+    "fit",
+    "fit_constant",
+    "potential",
+    "residual_labels",
+    "tune",
+]

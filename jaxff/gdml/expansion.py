@@ -1,0 +1,167 @@
+r"""Kernel energies as an expansion in reference features, the fast path of prediction and of the solvers.
+
+With features :math:`x`, references :math:`x_j`, contracted Jacobians :math:`w_j = J_j\beta_j` and energy
+coefficients :math:`b_j`, a radial kernel :math:`h(s)`, :math:`s = \lVert d\rVert^2/\ell^2`, :math:`d = x_p - x_j` gives
+
+.. math:: E = c + \sum_{jp} \frac{2}{\ell^2} h'(s)\, d\cdot w_j + h(s)\, b_j .
+
+The descriptor is differentiated once per reference (a Jacobian-vector product) and once per query (a vector-Jacobian
+product); all pair work is matrix products between centred features. Centring keeps the product form of the distance
+as accurate as direct differences.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from jaxff.kernels.kernel import Kernel
+from jaxff.system import System
+from jaxff.types import Array, Float
+
+__all__ = ["energies", "energies_and_gradients", "evaluate", "expand", "query_features"]
+
+Expansion = dict[str, Array]
+
+_BLOCK_ELEMENTS = 48_000
+"""Entries of one query-reference block: small enough for the second-level cache of a CPU core."""
+
+
+def expand(
+    kernel: Kernel, hyper: dict[str, Array], references: System, coefficients: dict[str, Array]
+) -> Expansion:
+    """Features of the references and their contraction with the coefficients.
+
+    Args:
+        kernel: Kernel.
+        hyper: Its hyperparameters.
+        references: Stack of N systems.
+        coefficients: ``"forces"`` of shape ``(N, atoms, 3)`` and, optionally, ``"energy"`` of shape ``(N,)``.
+
+    Returns:
+        ``center (D,)``, ``features (N, D)``, ``weights (N, D)`` and ``energy_weights (N,)`` if there are any.
+    """
+
+    def contract(system: System, tangent: Array) -> tuple[Array, Array]:
+        def features(positions: Array) -> Array:
+            return kernel.features(hyper, system.replace(positions=positions))
+
+        return jax.jvp(features, (system.positions,), (tangent,))
+
+    features, weights = jax.vmap(contract)(references, coefficients["forces"])
+    return assemble(features, weights, coefficients.get("energy"))
+
+
+def assemble(features: Array, weights: Array, energy_weights: Array | None = None) -> Expansion:
+    """Expansion from raw features and contracted Jacobians, both ``(N, D)``."""
+    center = jnp.mean(features, axis=0)
+    expansion = {"center": center, "features": features - center, "weights": weights}
+    if energy_weights is not None:
+        expansion["energy_weights"] = energy_weights
+    return expansion
+
+
+def query_features(kernel: Kernel, hyper: dict[str, Array], systems: System) -> Array:
+    """Features of a stack of queries, ``(Q, D)``, or ``(Q, P, D)`` if the descriptor does not declare permutations."""
+    if kernel.feature_permutations is not None or kernel.permutations is None:
+        return jax.vmap(lambda s: kernel.features(hyper, s))(systems)
+    return jax.vmap(lambda s: kernel.permuted_features(hyper, s))(systems)
+
+
+def evaluate(
+    kernel: Kernel, hyper: dict[str, Array], expansion: Expansion, queries: Array
+) -> Float[Array, " queries"]:
+    """Energies of query features, differentiable to every order the kernel allows.
+
+    The first derivative with respect to the queries is computed together with the energies, block by block, so that
+    reverse mode stores one gradient per query instead of every block.
+    """
+    rest = (hyper["lengthscale"], expansion)
+
+    @jax.custom_jvp
+    def energy(queries: Array, rest: Any) -> Array:
+        return energies(kernel, *rest, queries)
+
+    def rule(primals, tangents):
+        (queries, rest), (tangent, rest_tangent) = primals, tangents
+        if not all(isinstance(t, SymbolicZero) for t in jax.tree.leaves(rest_tangent)):
+            dense = jax.tree.map(_instantiate, (tangent, rest_tangent))
+            return jax.jvp(lambda q, r: energies(kernel, *r, q), primals, dense)
+        value, gradient = energies_and_gradients(kernel, *rest, queries)
+        if isinstance(tangent, SymbolicZero):
+            return value, jnp.zeros_like(value)
+        axes = tuple(range(1, gradient.ndim))
+        return value, jnp.sum(gradient * tangent, axis=axes)
+
+    energy.defjvp(rule, symbolic_zeros=True)
+    return energy(queries, rest)
+
+
+def _instantiate(tangent: Any) -> Any:
+    if isinstance(tangent, SymbolicZero):
+        return jnp.zeros(tangent.shape, tangent.dtype)
+    return tangent
+
+
+def energies(
+    kernel: Kernel, lengthscale: Array, expansion: Expansion, queries: Array
+) -> Float[Array, " queries"]:
+    """Energies of query features, without the constant."""
+
+    def one(query: Array) -> Array:
+        _, pairs = _pairs(kernel, lengthscale, expansion, query)
+        scaled, projections = pairs
+        factor = 2.0 / lengthscale**2
+        energy = jnp.sum(factor * kernel.base.derivative(1, scaled) * projections)
+        if "energy_weights" in expansion:
+            energy += jnp.sum(kernel.base.derivative(0, scaled) @ expansion["energy_weights"])
+        return energy
+
+    return _by_blocks(kernel, expansion, one, queries)
+
+
+def energies_and_gradients(
+    kernel: Kernel, lengthscale: Array, expansion: Expansion, queries: Array
+) -> tuple[Array, Array]:
+    """Energies and their gradients with respect to the query features."""
+    index = kernel.feature_permutations
+    inverse = None if index is None else jnp.argsort(jnp.asarray(index), axis=1)
+
+    def one(query: Array) -> tuple[Array, Array]:
+        permuted, (scaled, projections) = _pairs(kernel, lengthscale, expansion, query)
+        factor = 2.0 / lengthscale**2
+        slope = factor * kernel.base.derivative(1, scaled)
+        radial = factor**2 * kernel.base.derivative(2, scaled) * projections
+        energy = jnp.sum(slope * projections)
+        if "energy_weights" in expansion:
+            energy += jnp.sum(kernel.base.derivative(0, scaled) @ expansion["energy_weights"])
+            radial += slope * expansion["energy_weights"]
+        gradient = slope @ expansion["weights"] - radial @ expansion["features"]
+        gradient += jnp.sum(radial, axis=1, keepdims=True) * permuted
+        if inverse is not None:
+            gradient = jnp.sum(jnp.take_along_axis(gradient, inverse, axis=1), axis=0)
+        return energy, gradient.reshape(query.shape)
+
+    return _by_blocks(kernel, expansion, one, queries)
+
+
+def _pairs(kernel: Kernel, lengthscale: Array, expansion: Expansion, query: Array):
+    """Permuted centred query ``(P, D)``; scaled squared distances and projections ``d·w``, both ``(P, N)``."""
+    index = kernel.feature_permutations
+    rows = query[index] if index is not None else jnp.atleast_2d(query)
+    permuted = rows - expansion["center"]
+    features, weights = expansion["features"], expansion["weights"]
+    squares = jnp.sum(permuted**2, axis=1)[:, None] + jnp.sum(features**2, axis=1)
+    scaled = (squares - 2.0 * (permuted @ features.T)) / lengthscale**2
+    projections = permuted @ weights.T - jnp.sum(features * weights, axis=1)
+    return permuted, (scaled, projections)
+
+
+def _by_blocks(kernel: Kernel, expansion: Expansion, function: Any, queries: Array) -> Any:
+    """Map over queries in blocks that fit the cache."""
+    entries = kernel.order * expansion["features"].shape[0]
+    block = max(1, _BLOCK_ELEMENTS // entries)
+    if len(queries) <= block:
+        return jax.vmap(function)(queries)
+    return jax.lax.map(function, queries, batch_size=block)

@@ -1,0 +1,132 @@
+"""Gradient-domain kernel potentials: GDML, sGDML and their kin with any descriptor and radial kernel."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxff.gdml import expansion as exp
+from jaxff.kernels.kernel import Kernel
+from jaxff.potential import Potential, Spec
+from jaxff.system import System
+from jaxff.types import Array, Outputs, Params
+
+__all__ = ["KernelPotential", "potential"]
+
+
+@dataclass(frozen=True, eq=False)
+class KernelPotential(Potential):
+    """A potential that is linear in its coefficients; :func:`jaxff.gdml.fit` needs to know its kernel.
+
+    Attributes:
+        kernel: The kernel.
+    """
+
+    kernel: Kernel | None = None
+
+
+def potential(kernel: Kernel) -> KernelPotential:
+    r"""Gradient-domain kernel potential.
+
+    Parameters are a dict: ``hyper`` (length scale and descriptor parameters), ``numbers`` (atoms), ``references``
+    (stack of systems), ``coefficients`` (forces and, with energy labels, energies), ``expansion`` (what prediction
+    reads, see :mod:`jaxff.gdml.expansion`) and ``constant`` (eV). ``init`` takes ``hyper`` by name and places
+    references with zero coefficients; :func:`jaxff.gdml.fit` fills them in.
+
+    One potential accepts single systems and stacks; packs are refused. Atoms in another order or of other elements
+    than the references give NaN inside ``jit`` and an error outside.
+
+    Reference:
+        Chmiela et al., Sci. Adv. 3, e1603015 (2017), doi:10.1126/sciadv.1603015;
+        Chmiela et al., Nat. Commun. 9, 3887 (2018), doi:10.1038/s41467-018-06169-2.
+    """
+
+    def init(
+        key: Array, system: System, neighbors: Any = None, *, hyper: dict[str, Any], **named: Any
+    ) -> Params:
+        del key, neighbors  # nothing random, no list
+        if named:
+            raise TypeError(f"init takes hyper={{...}} only, got also {sorted(named)}")
+        return _place(kernel, system, hyper)
+
+    def apply(params: Params, system: System, neighbors: Any = None) -> Outputs:
+        del neighbors
+        return {"energy": _energy(kernel, params, system)}
+
+    return KernelPotential(init, apply, spec=_spec(kernel), kernel=kernel)
+
+
+def _spec(kernel: Kernel) -> Spec | None:
+    name = getattr(kernel.descriptor, "name", None)
+    if name is None:
+        return None
+    return Spec(
+        "gdml",
+        {"descriptor": name, "base": kernel.base.name, "permutations": kernel.permutations},
+    )
+
+
+def _place(kernel: Kernel, systems: System, hyper: dict[str, Any]) -> Params:
+    if systems.is_packed or len(systems.batch_shape) != 1:
+        raise ValueError(
+            "references must be a stack of systems with one leading axis (jaxff.system.stack), got "
+            f"positions of shape {systems.positions.shape}"
+        )
+    if systems.positions.dtype != jnp.float64:
+        raise TypeError(
+            f"kernel fits need float64 positions, got {systems.positions.dtype}: call "
+            'jax.config.update("jax_enable_x64", True) at the start of the script'
+        )
+    if systems.atom_count < 2:
+        raise ValueError("a kernel on interatomic geometry needs at least two atoms, got one")
+    if bool(jnp.any(systems.numbers != systems.numbers[0])):
+        raise ValueError("all references must list the same atoms in the same order")
+    kernel.check_hyper(hyper)
+    hyper = {name: jnp.asarray(value, jnp.float64) for name, value in hyper.items()}
+    coefficients = {"forces": jnp.zeros_like(systems.positions)}
+    params = {
+        "hyper": hyper,
+        "numbers": systems.numbers[0],
+        "references": systems,
+        "coefficients": coefficients,
+        "expansion": jax.jit(lambda s, c: exp.expand(kernel, hyper, s, c))(systems, coefficients),
+        "constant": jnp.zeros((), jnp.float64),
+    }
+    if systems.cell is not None:
+        params["cell"] = systems.cell[0]
+    return params
+
+
+def _energy(kernel: Kernel, params: Params, system: System) -> Array:
+    if system.is_packed:
+        raise ValueError(
+            "a global kernel takes single systems or stacks of equal size, not packs: use stack"
+        )
+    atoms = params["numbers"].shape[0]
+    if system.atom_count != atoms:
+        raise ValueError(f"the kernel was made for {atoms} atoms, got {system.atom_count}")
+    if (system.cell is None) != ("cell" not in params):
+        raise ValueError(
+            "the kernel was fitted to periodic geometries: give the system its cell"
+            if system.cell is None
+            else "the kernel was fitted to molecules without a cell: drop the cell of the system"
+        )
+    flat = jax.tree.map(
+        lambda leaf: leaf.reshape(-1, *leaf.shape[len(system.batch_shape) :]), system
+    )
+    queries = exp.query_features(kernel, params["hyper"], flat)
+    energy = exp.evaluate(kernel, params["hyper"], params["expansion"], queries)
+    energy = energy.reshape(system.batch_shape) + params["constant"]
+    return energy * _same_atoms(system.numbers, params["numbers"])
+
+
+def _same_atoms(numbers: Array, expected: Array) -> Array:
+    """One where atoms agree, NaN where not: an energy for other atoms must not look like one."""
+    same = jnp.all(numbers == expected, axis=-1)
+    if not isinstance(same, jax.core.Tracer) and not bool(jnp.all(same)):
+        raise ValueError(
+            f"the kernel was made for atoms {expected.tolist()} in this order, "
+            f"got {numbers.reshape(-1, numbers.shape[-1])[0].tolist()}"
+        )
+    return jnp.where(same, 1.0, jnp.nan)

@@ -1,0 +1,114 @@
+"""Choice of the length scale by the forces of validation geometries."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxff.derivatives import forces
+from jaxff.gdml.fit import FitInfo, fit
+from jaxff.gdml.potential import KernelPotential
+from jaxff.linalg.solvers import Solver
+from jaxff.potential import bind
+from jaxff.system import System
+from jaxff.types import Params
+
+__all__ = ["Trial", "Tuning", "tune"]
+
+
+class Trial(NamedTuple):
+    """One length scale: its fit and the error of validation forces in eV/Å (NaN if it was not needed)."""
+
+    lengthscale: float
+    rmse: float
+    info: FitInfo
+
+
+class Tuning(NamedTuple):
+    """Result of the search.
+
+    Attributes:
+        params: Parameters of the best trial.
+        best: The best trial.
+        trials: All trials, in the order they were made.
+        on_boundary: Whether the best length scale is the smallest or largest one tried, with more possible beyond.
+    """
+
+    params: Params
+    best: Trial
+    trials: tuple[Trial, ...]
+    on_boundary: bool
+
+
+def tune(
+    potential: KernelPotential,
+    systems: System,
+    labels: Mapping[str, Any],
+    valid_systems: System | None,
+    valid_forces: Any,
+    *,
+    lengthscales: Sequence[float],
+    solver: Solver,
+    regularization: float,
+    relative: bool = False,
+    noise: Mapping[str, float] | None = None,
+    progress: Callable[[Trial], None] | None = None,
+) -> Tuning:
+    """Fit for each length scale and keep the one with the lowest validation force RMSE.
+
+    Length scales are tried in ascending order, and the search stops as soon as the error rises, as the error has one
+    minimum in practice. A single length scale needs no validation set.
+
+    Args:
+        potential: From :func:`jaxff.gdml.potential`.
+        systems: Stack of training systems.
+        labels: Training labels, see :func:`jaxff.gdml.fit`.
+        valid_systems: Stack of validation systems.
+        valid_forces: Their forces in eV/Å.
+        lengthscales: Candidates, in the unit of the descriptor.
+        solver: See :func:`jaxff.gdml.fit`, as the next three.
+        regularization: λ on the scaled labels.
+        relative: Whether λ is relative to the mean diagonal.
+        noise: Standard deviation by label.
+        progress: Called after each trial.
+
+    Raises:
+        ValueError: If there is no candidate, one is not positive, or several lack a validation set.
+
+    Reference:
+        Chmiela et al., Comput. Phys. Commun. 240, 38 (2019), doi:10.1016/j.cpc.2019.02.007, model selection.
+    """
+    candidates = sorted({float(value) for value in lengthscales})
+    if not candidates or not all(np.isfinite(v) and v > 0 for v in candidates):
+        raise ValueError(f"length scales must be positive numbers, got {list(lengthscales)}")
+    if len(candidates) > 1 and valid_systems is None:
+        raise ValueError(
+            f"choosing among {len(candidates)} length scales needs a validation set; give one, or "
+            "a single length scale"
+        )
+    params = potential.init(jax.random.key(0), systems, hyper={"lengthscale": candidates[0]})
+    predict = jax.jit(lambda energy_fn, s: forces(energy_fn)(s))
+    trials, best_params, best = [], None, None
+    for value in candidates:
+        start = {**params, "hyper": {**params["hyper"], "lengthscale": jnp.asarray(value)}}
+        fitted, info = fit(
+            potential, start, labels,
+            solver=solver, regularization=regularization, relative=relative, noise=noise,
+        )  # fmt: skip
+        rmse = np.nan
+        if valid_systems is not None:
+            difference = predict(bind(potential, fitted), valid_systems) - jnp.asarray(valid_forces)
+            rmse = float(jnp.sqrt(jnp.mean(difference**2)))
+        trial = Trial(value, rmse, info)
+        trials.append(trial)
+        if progress is not None:
+            progress(trial)
+        if best is None or rmse < best.rmse:
+            best_params, best = fitted, trial
+        else:
+            break
+    stopped_inside = trials[-1] is not best
+    on_boundary = len(candidates) > 1 and (best is trials[0] or not stopped_inside)
+    return Tuning(best_params, best, tuple(trials), on_boundary)

@@ -1,0 +1,148 @@
+"""Models on disk: safetensors for arrays, JSON for structure; nothing is ever unpickled.
+
+A file holds the parameters and the recipe of the potential, so that ``load`` rebuilds both.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxff import descriptors, kernels
+from jaxff.data.archive import write_atomic
+from jaxff.gdml.potential import potential as gdml_potential
+from jaxff.potential import Potential, Spec, add, scale_shift
+from jaxff.system import System
+from jaxff.types import Params
+
+__all__ = ["load", "save"]
+
+_FORMAT = "jaxff-1"
+
+
+def _build_gdml(*, descriptor: Any, base: str, permutations: Any) -> Potential:
+    function = descriptor if callable(descriptor) else getattr(descriptors, descriptor)
+    return gdml_potential(kernels.Kernel(function, getattr(kernels, base), permutations))
+
+
+_BUILDERS = {
+    "gdml": _build_gdml,
+    "add": lambda potentials: add(*potentials),
+    "scale_shift": lambda potentials, scale, shift: scale_shift(potentials[0], scale, shift),
+}
+_CHOICES = {
+    "descriptor": set(descriptors.__all__) - {"InverseDistances"},
+    "base": {"matern52", "rbf"},
+}
+
+
+def save(path: str | os.PathLike, potential: Potential, params: Params) -> None:
+    """Write a potential and its parameters, atomically.
+
+    Raises:
+        ValueError: If the potential has no recipe: one of its parts is a function that files do not know.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    if potential.spec is None:
+        raise ValueError(
+            "this potential cannot be rebuilt from a file: it, or a part of it, was made by a "
+            "function without a spec; give the descriptor a `name` attribute, or keep the script"
+        )
+    arrays: dict[str, np.ndarray] = {}
+    structure = {
+        "format": _FORMAT,
+        "spec": _encode(potential.spec, arrays),
+        "params": _encode(params, arrays),
+    }
+    content = to_bytes(arrays, metadata={"jaxff": json.dumps(structure)})
+    write_atomic(path, lambda stream: stream.write(content))
+
+
+def load(
+    path: str | os.PathLike, *, descriptors: Mapping[str, Any] | None = None
+) -> tuple[Potential, Params]:
+    """Read a potential and its parameters.
+
+    Args:
+        path: A file written by :func:`save`.
+        descriptors: Functions for descriptor names that jaxff does not know.
+
+    Raises:
+        ValueError: If the file is damaged, of another format, or names an unknown part.
+        FileNotFoundError: If there is no such file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        structure = json.loads(metadata["jaxff"])
+        if structure["format"] != _FORMAT:
+            raise ValueError(f"format {structure['format']!r}, expected {_FORMAT!r}")
+        spec = _decode(structure["spec"], arrays, descriptors or {})
+        params = jax.tree.map(jnp.asarray, _decode(structure["params"], arrays, {}))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a model of jaxff, or damaged: {error}") from error
+    return spec, params
+
+
+def _encode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """JSON for a tree; arrays move to ``arrays`` and are named by their order."""
+    if isinstance(node, Spec):
+        return {"spec": node.builder, "arguments": _encode(node.arguments, arrays)["dict"]}
+    if isinstance(node, System):
+        present = {k: v for k, v in vars(node).items() if v is not None}
+        return {"system": _encode(present, arrays)["dict"]}
+    if isinstance(node, Mapping):
+        return {"dict": {str(key): _encode(value, arrays) for key, value in node.items()}}
+    if isinstance(node, tuple | list):
+        kind = "tuple" if isinstance(node, tuple) else "list"
+        return {kind: [_encode(value, arrays) for value in node]}
+    if isinstance(node, np.ndarray | jax.Array):
+        name = str(len(arrays))
+        arrays[name] = np.ascontiguousarray(node)
+        return {"array": name}
+    if node is None or isinstance(node, str | int | float | bool):
+        return {"value": node}
+    raise ValueError(f"a model file cannot hold {type(node).__name__}")
+
+
+def _decode(node: Any, arrays: Mapping[str, np.ndarray], custom: Mapping[str, Any]) -> Any:
+    (kind, content), *rest = node.items()
+    if kind == "spec":
+        arguments = {k: _decode(v, arrays, custom) for k, v in node["arguments"].items()}
+        return _build(content, arguments, custom)
+    if rest:
+        raise ValueError(f"unexpected entries {sorted(node)}")
+    if kind == "array":
+        return arrays[content]
+    if kind == "value":
+        return content
+    if kind in ("tuple", "list"):
+        parts = [_decode(value, arrays, custom) for value in content]
+        return tuple(parts) if kind == "tuple" else parts
+    if kind in ("dict", "system"):
+        parts = {key: _decode(value, arrays, custom) for key, value in content.items()}
+        return System(**parts) if kind == "system" else parts
+    raise ValueError(f"unknown kind of entry {kind!r}")
+
+
+def _build(builder: str, arguments: dict[str, Any], custom: Mapping[str, Any]) -> Potential:
+    if builder not in _BUILDERS:
+        raise ValueError(f"unknown potential {builder!r}; known: {sorted(_BUILDERS)}")
+    for name, known in _CHOICES.items():
+        value = arguments.get(name)
+        if name == "descriptor" and value in custom:
+            arguments[name] = custom[value]
+        elif value is not None and value not in known:
+            raise ValueError(f"unknown {name} {value!r}; known: {sorted(known)}; pass it to load")
+    return _BUILDERS[builder](**arguments)
