@@ -16,7 +16,7 @@ from jaxff.types import Bool, Float, Int
 
 __all__ = ["anchored_match", "distance_matrices", "match", "match_costs", "match_pairs"]
 
-_CHUNK = 2**22  # array elements worked on at once: 32 MB a temporary
+_CHUNK = 2**20  # array elements worked on at once: 8 MB a temporary
 
 
 def distance_matrices(
@@ -99,15 +99,20 @@ def match_costs(
     permutations: Int[np.ndarray, "#pairs atoms"],
 ) -> Float[np.ndarray, " pairs"]:
     """Frobenius norm in Å between two distance matrices, the first of each pair permuted."""
-    a, b = np.triu_indices(distances.shape[1], 1)
-    images_a, images_b = permutations[:, a], permutations[:, b]
+    frames, atoms, _ = distances.shape
+    a, b = np.triu_indices(atoms, 1)
+    flat = distances.reshape(frames, -1)
+    images = permutations[:, a] * atoms + permutations[:, b]
+    second = np.take(flat, a * atoms + b, axis=1)  # rows stay contiguous, unlike by indexing
+    # One permutation for all pairs: reorder each frame once instead of once per pair.
+    moved = np.take(flat, images[0], axis=1) if len(permutations) == 1 else None
     result = np.empty(len(pairs))
-    step = max(1, _CHUNK // max(1, len(a)))
+    step = max(1, _CHUNK // (8 * atoms**2))  # these fit a cache
     for start in range(0, len(pairs), step):
         part = slice(start, start + step)
-        rows = slice(None) if len(permutations) == 1 else part
-        i, j = pairs[part, 0, None], pairs[part, 1, None]
-        change = distances[i, images_a[rows], images_b[rows]] - distances[j, a, b]
+        i, j = pairs[part].T
+        first = np.take_along_axis(flat[i], images[part], axis=1) if moved is None else moved[i]
+        change = np.subtract(first, second[j], out=first)
         result[part] = np.sqrt(2.0 * np.einsum("pd,pd->p", change, change))
     return result
 

@@ -16,6 +16,7 @@ from jaxff.types import Bool, Float, Int
 __all__ = ["closure", "compose", "inverse", "is_group", "match", "recover", "verify"]
 
 _NEIGHBORS = 5  # frames matched with each frame; twice as many find the same groups in MD17
+_FEWEST, _BUDGET = 24, 10**9  # proposals tried on all pairs: at least, and by distances compared
 _ATTEMPTS = 128  # random anchored matches; a few of them generate even a large group
 
 
@@ -75,7 +76,9 @@ def recover(
     extra = _proposals(distances, numbers, pairs, group, tolerance, rng)
     if len(extra) == 0:
         return group
-    for proposal in np.concatenate([extra, inverse(extra)]):
+    extra = rng.permutation(np.concatenate([extra, inverse(extra)]))
+    limit = max(_FEWEST, _BUDGET // (len(pairs) * len(numbers) ** 2))
+    for proposal in extra[:limit]:
         cost = match_costs(distances, pairs, proposal[None])
         better = cost < costs
         permutations[better], costs[better] = proposal, cost[better]
@@ -119,7 +122,7 @@ def _neighbor_pairs(
 ) -> Int[np.ndarray, "pairs 2"]:
     """Pairs i < j of frames that may be close, up to a permutation or as they are, sorted."""
     a, b = np.triu_indices(len(numbers), 1)
-    flat = distances[:, a, b]
+    flat = np.take(distances.reshape(len(distances), -1), a * len(numbers) + b, axis=1)
     elements = np.sort(numbers[np.stack([a, b])], axis=0)
     kinds = np.unique(elements, axis=1, return_inverse=True)[1].ravel()
     # The best that any permutation can do: distances sorted within each pair of elements.
