@@ -32,10 +32,12 @@ def kinetic_energy(
     velocities: Float[np.ndarray, "*frames atoms 3"], masses: Float[np.ndarray, " atoms"]
 ) -> Float[np.ndarray, "*frames"]:
     """Kinetic energy in eV."""
-    return 0.5 * units.TIME**2 * np.sum(masses[:, None] * velocities**2, axis=(-2, -1))
+    return np.asarray(0.5 * units.TIME**2 * np.sum(masses[:, None] * velocities**2, axis=(-2, -1)))
 
 
-def temperature(kinetic: Float[np.ndarray, "*frames"], degrees_of_freedom: int):
+def temperature(
+    kinetic: Float[np.ndarray, "*frames"] | float, degrees_of_freedom: int
+) -> Float[np.ndarray, "*frames"]:
     r"""Kinetic temperature :math:`2 K / (f k_B)` in K of kinetic energies in eV.
 
     Raises:
@@ -43,7 +45,7 @@ def temperature(kinetic: Float[np.ndarray, "*frames"], degrees_of_freedom: int):
     """
     if degrees_of_freedom < 1:
         raise ValueError(f"degrees_of_freedom must be at least 1, got {degrees_of_freedom}")
-    return 2.0 * np.asarray(kinetic) / (degrees_of_freedom * units.BOLTZMANN)
+    return np.asarray(2.0 * np.asarray(kinetic) / (degrees_of_freedom * units.BOLTZMANN))
 
 
 def total_momentum(

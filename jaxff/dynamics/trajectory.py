@@ -6,6 +6,7 @@ by chunk: what a killed run leaves is whole up to its last chunk.
 """
 
 import os
+import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ class Writer:
         self.folder.mkdir(parents=True, exist_ok=True)
         paths = [self.folder / "trajectory.xyz", self.folder / "log.csv"]
         if resume:
-            sizes = _sizes(self.folder / "restart.npz")
+            _, sizes = _load(self.folder / "restart.npz")
             for path, size in zip(paths, sizes, strict=True):
                 os.truncate(path, size)
         elif present := [str(p) for p in paths if p.exists()]:
@@ -241,10 +242,15 @@ def read_restart(path: str | os.PathLike) -> Restart:
     Raises:
         ValueError: If the file is no restart file; the message names it.
     """
+    return _load(path)[0]
+
+
+def _load(path: str | os.PathLike) -> tuple[Restart, list[int]]:
+    """The state, and the sizes that the other files of the folder had."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             leaves = tuple(file[n] for n in sorted(file.files) if n.startswith("state_"))
-            return Restart(
+            restart = Restart(
                 int(file["step"]),
                 file["positions"],
                 file["velocities"],
@@ -253,13 +259,8 @@ def read_restart(path: str | os.PathLike) -> Restart:
                 float(file["timestep"]),
                 leaves,
             )
+            return restart, file["sizes"].tolist()
     except FileNotFoundError:
         raise
-    except (OSError, KeyError, ValueError, EOFError) as error:
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a restart file of a run: {error}") from error
-
-
-def _sizes(path: Path) -> list[int]:
-    read_restart(path)
-    with np.load(path, allow_pickle=False) as file:
-        return file["sizes"].tolist()
