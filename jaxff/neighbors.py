@@ -231,7 +231,7 @@ def _structures(system: System) -> list[_Structure]:
     result = []
     for index in np.flatnonzero(np.asarray(system.structure_mask)):
         atoms = np.flatnonzero(real & (owner == index))
-        result.append((atoms, positions[atoms], *_cell(system, (index,))))
+        result.append((atoms, positions[atoms], *_cell(system, (int(index),))))
     return result
 
 
@@ -274,7 +274,7 @@ def _pad(
     centers = np.concatenate([np.zeros(0, int), *(f[0] for f in found)])
     others = np.concatenate([np.zeros(0, int), *(f[1] for f in found)])
     shifts = np.concatenate([np.zeros((0, 3), int), *(f[2] for f in found)])
-    order = np.lexsort((*shifts.T, others, centers))
+    order = np.lexsort((*shifts.T[::-1], others, centers))
     fill = _bucket(math.ceil(capacity * len(order))) - len(order)
     return Pairs(
         jnp.asarray(np.pad(centers[order], (0, fill), constant_values=atoms), jnp.int32),

@@ -1,0 +1,100 @@
+import itertools
+
+import hypothesis.extra.numpy as arrays
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from jaxff import cell as geometry
+
+CELL = np.array([[4.0, 0.3, -0.2], [1.1, 3.5, 0.4], [-0.6, 0.8, 5.0]])
+MASKS = list(itertools.product([True, False], repeat=3))
+complete = jax.jit(geometry.complete)
+minimum_image = jax.jit(geometry.minimum_image)
+derivative = jax.jit(jax.jacrev(geometry.complete))
+
+
+@pytest.mark.parametrize("pbc", MASKS)
+def test_complete_fills_missing_vectors(pbc):
+    pbc = np.array(pbc)
+    cell = np.where(pbc[:, None], CELL, 0.0)
+    full = np.asarray(complete(jnp.asarray(cell), jnp.asarray(pbc)))
+    np.testing.assert_array_equal(full[pbc], CELL[pbc])
+    added = full[~pbc]
+    np.testing.assert_allclose(added @ added.T, np.eye(len(added)), atol=1e-14)
+    np.testing.assert_allclose(added @ CELL[pbc].T, 0.0, atol=1e-14)
+    assert abs(np.linalg.det(full)) > 0.5
+
+
+def test_complete_leaves_given_vectors():
+    pbc = jnp.asarray([True, False, False])
+    np.testing.assert_array_equal(complete(jnp.asarray(CELL), pbc), CELL)
+
+
+@pytest.mark.parametrize("pbc", MASKS)
+def test_complete_has_finite_derivatives(pbc):
+    pbc = jnp.asarray(pbc)
+    cell = jnp.where(pbc[:, None], CELL, 0.0)
+    assert np.isfinite(derivative(cell, pbc)).all()
+
+
+def test_volume_of_either_hand():
+    np.testing.assert_allclose(geometry.volume(jnp.asarray(CELL)), abs(np.linalg.det(CELL)))
+    np.testing.assert_allclose(geometry.volume(jnp.asarray(CELL[::-1])), abs(np.linalg.det(CELL)))
+
+
+def test_reciprocal_and_heights():
+    reciprocal = np.asarray(geometry.reciprocal(jnp.asarray(CELL)))
+    np.testing.assert_allclose(CELL @ reciprocal.T, 2 * np.pi * np.eye(3), atol=1e-13)
+    areas = np.linalg.norm(np.cross(CELL[[1, 2, 0]], CELL[[2, 0, 1]]), axis=1)
+    heights = abs(np.linalg.det(CELL)) / areas
+    np.testing.assert_allclose(geometry.heights(jnp.asarray(CELL)), heights)
+
+
+def test_fractional():
+    points = np.random.default_rng(0).normal(size=(5, 3))
+    fractions = geometry.fractional(jnp.asarray(points), jnp.asarray(CELL))
+    np.testing.assert_allclose(fractions @ CELL, points, atol=1e-14)
+
+
+finite = st.floats(-20, 20, allow_subnormal=False)
+
+
+@settings(deadline=None, max_examples=50)
+@given(arrays.arrays(float, (4, 3), elements=finite), st.sampled_from(MASKS))
+def test_minimum_image_is_the_nearest_for_short_vectors(vectors, pbc):
+    mask = np.array(pbc)
+    cell = np.where(mask[:, None], CELL, 0.0)
+    result = np.asarray(minimum_image(jnp.asarray(vectors), jnp.asarray(cell), jnp.asarray(pbc)))
+    whole = (vectors - result) @ np.linalg.inv(np.where(mask[:, None], CELL, np.eye(3)))
+    images = np.array(list(itertools.product(*([-1, 0, 1] if p else [0] for p in pbc)))) @ cell
+    nearest = np.linalg.norm(result[:, None] + images, axis=-1).min(axis=1)
+    full = complete(jnp.asarray(cell), jnp.asarray(pbc))
+    short = nearest < 0.49 * np.asarray(geometry.heights(full))[mask].min(initial=np.inf)
+    np.testing.assert_allclose(np.linalg.norm(result, axis=-1)[short], nearest[short], atol=1e-9)
+    if mask.all():
+        np.testing.assert_allclose(whole, np.round(whole), atol=1e-9)
+    if not mask.any():
+        np.testing.assert_array_equal(result, vectors)
+
+
+@settings(deadline=None, max_examples=30)
+@given(arrays.arrays(float, (3, 3), elements=st.floats(-5, 5)))
+def test_volume_is_the_product_of_height_and_area(cell):
+    assume(abs(np.linalg.det(cell)) > 1.0)
+    area = np.linalg.norm(np.cross(cell[0], cell[1]))
+    height = geometry.heights(jnp.asarray(cell))[2]
+    np.testing.assert_allclose(geometry.volume(jnp.asarray(cell)), area * height, rtol=1e-9)
+
+
+def test_batches():
+    cells = jnp.stack([CELL, 2 * CELL])
+    pbc = jnp.asarray([[True, True, False], [True, False, False]])
+    cells = jnp.where(pbc[..., None], cells, 0.0)
+    vectors = jnp.asarray(np.random.default_rng(1).normal(size=(2, 6, 3)) * 6)
+    batch = minimum_image(vectors, cells, pbc)
+    loop = [minimum_image(*item) for item in zip(vectors, cells, pbc, strict=True)]
+    np.testing.assert_allclose(batch, jnp.stack(loop), atol=1e-13)

@@ -1,0 +1,301 @@
+"""The physics that every potential must obey; a new potential is one more line in ``CASES``."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from models import (
+    capacitor,
+    counting,
+    crystal,
+    difference,
+    lennard_jones,
+    molecule,
+    morse,
+    polarizable,
+    rotations,
+    run,
+    springs,
+)
+
+from jaxff.derivatives import energy_and_forces, forces, stress
+from jaxff.neighbors import neighbor_list
+from jaxff.potential import Potential, add, bind, scale_shift
+from jaxff.system import System, pack, stack, strain
+
+KEY = jax.random.key(0)
+FIELD = [0.3, -0.2, 0.5]
+BONDS = np.array([[0, 1], [1, 2], [0, 2]])
+
+
+@dataclass(frozen=True)
+class Case:
+    """A potential with what it claims.
+
+    Attributes:
+        potential: The potential.
+        systems: Single systems that it accepts; at least two. Equal sizes are also stacked.
+        params: Parameters; by default ``init`` for the first system.
+        stack: Whether stacks are accepted; otherwise a ``ValueError`` is expected.
+        pack: Whether packs of ``systems`` are accepted; otherwise a ``ValueError`` is expected.
+        padding: Whether atoms of number 0 change nothing.
+        permutations: ``"any"`` if the order of the atoms means nothing, or the permutations (rows
+            of indices) that change nothing.
+        coincident: Whether energy and forces are finite where two atoms coincide; otherwise it must
+            raise.
+        tolerance: Of forces against finite differences, eV/Å.
+        invariance: Of energies (eV) and forces (eV/Å) under symmetry operations.
+    """
+
+    potential: Potential
+    systems: Sequence[System]
+    params: Any = None
+    stack: bool = True
+    pack: bool = True
+    padding: bool = True
+    permutations: Any = "any"
+    coincident: bool = True
+    tolerance: float = 1e-8
+    invariance: float = 1e-10
+
+    def bound(self, potential: Potential | None = None):
+        potential = potential or self.potential
+        if self.params is not None:
+            return bind(potential, self.params)
+        return bind(potential, potential.init(KEY, self.systems[0], self.neighbors()))
+
+    def neighbors(self, system: System | None = None):
+        """A list with room for small displacements, or None where none is needed."""
+        if not self.potential.cutoffs:
+            return None
+        lists = neighbor_list(self.potential.cutoffs, skin=0.05)
+        return lists.allocate(self.systems[0] if system is None else system)
+
+    def evaluate(self, system: System):
+        return run(energy_and_forces(self.bound()), system, self.neighbors(system))
+
+
+def molecules(*sizes: int, **fields) -> list[System]:
+    return [molecule(seed, size, **fields) for seed, size in enumerate(sizes)]
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "lennard_jones": lambda: Case(lennard_jones(), molecules(4, 3), stack=False),
+    "lennard_jones crystal": lambda: Case(lennard_jones(), [crystal(), crystal(1, 2)], stack=False),
+    "morse": lambda: Case(morse(), molecules(4, 4, 3)),
+    "springs": lambda: Case(
+        springs(BONDS), [crystal(), crystal(1)], pack=False, permutations=[[0, 1, 2]]
+    ),
+    "polarizable": lambda: Case(polarizable(), molecules(3, 3, 2, electric_field=FIELD)),
+    "sum": lambda: Case(
+        scale_shift(add(morse(), capacitor()), 0.5, np.arange(9.0)),
+        molecules(3, 3, charge=1.0),
+    ),
+}
+
+
+@functools.cache
+def build(name: str) -> Case:
+    return CASES[name]()
+
+
+@pytest.fixture(params=CASES)
+def case(request) -> Case:
+    return build(request.param)
+
+
+def close(value, expected, tolerance):
+    np.testing.assert_allclose(value, expected, rtol=0, atol=tolerance)
+
+
+def turned(system: System, matrix: np.ndarray) -> System:
+    """The system with everything that points somewhere rotated or reflected."""
+    fields = {"positions": system.positions @ matrix.T}
+    for name in ("cell", "electric_field"):
+        if getattr(system, name) is not None:
+            fields[name] = getattr(system, name) @ matrix.T
+    return system.replace(**fields)
+
+
+def padded(system: System) -> System:
+    """Two atoms more, which do not exist; one lies on a real atom."""
+    positions = jnp.concatenate([system.positions, system.positions[:1], jnp.full((1, 3), 0.7)])
+    return system.replace(positions=positions, numbers=jnp.pad(system.numbers, (0, 2)))
+
+
+def test_forces_are_the_derivative_of_the_energy(case):
+    system = case.systems[0]
+    neighbors, energy_fn = case.neighbors(), case.bound()
+    expected = -difference(
+        lambda r: energy_fn(system.replace(positions=r), neighbors), system.positions
+    )
+    assert np.abs(expected).max() > 1e-3
+    close(case.evaluate(system)[1], expected, case.tolerance)
+
+
+def test_no_net_force(case):
+    for system in case.systems:
+        close(case.evaluate(system)[1].sum(axis=0), 0.0, case.invariance)
+
+
+def test_translation(case):
+    system = case.systems[0]
+    energy, force = case.evaluate(system)
+    moved = system.replace(positions=system.positions + jnp.asarray([3.0, -7.0, 11.0]))
+    for value, expected in zip(case.evaluate(moved), (energy, force), strict=True):
+        close(value, expected, case.invariance)
+
+
+def test_rotation_and_reflection(case):
+    system = case.systems[0]
+    energy, force = case.evaluate(system)
+    for matrix in rotations(4):
+        new_energy, new_force = case.evaluate(turned(system, matrix))
+        close(new_energy, energy, case.invariance)
+        close(new_force, force @ matrix.T, case.invariance)
+
+
+def test_permutation_of_atoms(case):
+    system = case.systems[0]
+    energy, force = case.evaluate(system)
+    if isinstance(case.permutations, str):
+        orders = [np.random.default_rng(s).permutation(system.atom_count) for s in range(3)]
+    else:
+        orders = [np.asarray(order) for order in case.permutations]
+    for order in orders:
+        moved = system.replace(positions=system.positions[order], numbers=system.numbers[order])
+        new_energy, new_force = case.evaluate(moved)
+        close(new_energy, energy, case.invariance)
+        close(new_force, force[order], case.invariance)
+
+
+def test_padding_changes_nothing(case):
+    if not case.padding:
+        pytest.skip("this potential takes no padding")
+    system = case.systems[0]
+    energy, force = case.evaluate(system)
+    new_energy, new_force = case.evaluate(padded(system))
+    close(new_energy, energy, case.invariance)
+    close(new_force[:-2], force, case.invariance)
+    close(new_force[-2:], 0.0, 0.0)
+
+
+def test_stack_is_the_loop(case):
+    systems = [s for s in case.systems if s.atom_count == case.systems[0].atom_count]
+    if not case.stack:
+        neighbors = case.neighbors()
+        with pytest.raises(ValueError, match=r"stack|pack"):
+            case.bound()(stack(systems), neighbors)
+        return
+    energy, force = case.evaluate(stack(systems))
+    single = [case.evaluate(s) for s in systems]
+    close(energy, jnp.stack([e for e, _ in single]), case.invariance)
+    close(force, jnp.stack([f for _, f in single]), case.invariance)
+
+
+def test_pack_is_the_loop(case):
+    packed = pack(list(case.systems))
+    if not case.pack:
+        with pytest.raises(ValueError, match=r"stack|pack"):
+            case.bound()(packed, case.neighbors(packed))
+        return
+    energy, force = case.evaluate(packed)
+    single = [case.evaluate(s) for s in case.systems]
+    close(energy, jnp.stack([e for e, _ in single]), case.invariance)
+    close(force, jnp.concatenate([f for _, f in single]), case.invariance)
+
+
+def test_stress_is_the_derivative_by_strain(case):
+    system = case.systems[0]
+    if system.cell is None:
+        pytest.skip("not periodic")
+    neighbors, energy_fn = case.neighbors(), case.bound()
+    expected = difference(lambda e: energy_fn(strain(system, e), neighbors), np.zeros((3, 3)))
+    volume = abs(np.linalg.det(system.cell))
+    close(run(stress(energy_fn), system, neighbors) * volume, expected, case.tolerance)
+
+
+def test_lattice_translations_of_single_atoms(case):
+    system = case.systems[0]
+    if system.cell is None:
+        pytest.skip("not periodic")
+    energy, force = case.evaluate(system)
+    shifts = np.random.default_rng(0).integers(-2, 3, (system.atom_count, 3))
+    shifts = shifts * np.asarray(system.pbc)
+    new_energy, new_force = case.evaluate(
+        system.replace(positions=system.positions + shifts @ system.cell)
+    )
+    close(new_energy, energy, case.invariance)
+    close(new_force, force, case.invariance)
+
+
+def test_one_compilation_for_all_parameters(case):
+    potential, traces = counting(case.potential)
+    energy_fn = case.bound(potential)
+    evaluate = jax.jit(lambda function, system, neighbors: function(system, neighbors))
+
+    def scaled(leaf):
+        return leaf * 1.01 if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    neighbors = case.neighbors()
+    for function in (energy_fn, jax.tree.map(scaled, energy_fn)):
+        evaluate(forces(function), case.systems[0], neighbors)
+    assert len(traces) == 1
+    assert evaluate._cache_size() == 1
+
+
+def test_isolated_atom(case):
+    system = case.systems[0]
+    one = system.replace(positions=system.positions[:1], numbers=system.numbers[:1])
+    if system.cell is not None:
+        one = one.replace(cell=50.0 * system.cell)
+    try:
+        energy, force = case.evaluate(one)
+    except ValueError:
+        return
+    assert np.isfinite(energy).all()
+    close(force, 0.0, case.invariance)
+
+
+def test_coincident_atoms(case):
+    system = case.systems[0]
+    system = system.replace(positions=system.positions.at[1].set(system.positions[0]))
+    if not case.coincident:
+        with pytest.raises(ValueError, match="coincid"):
+            case.evaluate(system)
+        return
+    energy, force = case.evaluate(system)
+    assert np.isfinite(energy).all()
+    assert np.isfinite(force).all()
+
+
+def test_save_and_load(case, tmp_path):
+    if case.potential.spec is None:
+        pytest.skip("this potential has no spec")
+    io = pytest.importorskip("jaxff.io")
+    energy_fn = case.bound()
+    io.save(tmp_path / "model.safetensors", case.potential, energy_fn.params)
+    loaded = dataclasses.replace(
+        case,
+        **dict(zip(("potential", "params"), io.load(tmp_path / "model.safetensors"), strict=True)),
+    )
+    for value, expected in zip(
+        loaded.evaluate(case.systems[0]), case.evaluate(case.systems[0]), strict=True
+    ):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_forces_lower_for_every_platform(case):
+    platforms = ("cpu", "cuda", "tpu")
+    evaluate = jax.jit(lambda function, system, neighbors: forces(function)(system, neighbors))
+    exported = jax.export.export(evaluate, platforms=platforms)(
+        case.bound(), case.systems[0], case.neighbors()
+    )
+    assert exported.platforms == platforms
+    assert exported.out_avals[0].shape == case.systems[0].positions.shape
