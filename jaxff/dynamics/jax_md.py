@@ -71,9 +71,10 @@ def to_jax_md(
     """
     if system.batch_shape or system.is_packed:
         raise ValueError("to_jax_md takes a single system; use jax.vmap over its energy for stacks")
-    if getattr(energy_fn, "cutoffs", ()) and neighbor_list is None:
+    cutoffs = getattr(energy_fn, "cutoffs", ())
+    if cutoffs and neighbor_list is None:
         raise ValueError(
-            f"this potential has cutoffs {energy_fn.cutoffs} Å: "
+            f"this potential has cutoffs {cutoffs} Å: "
             "give neighbor_list=neighbor_list(energy_fn.cutoffs, skin=1.0)"
         )
 
@@ -123,4 +124,4 @@ def _neighbor_fn(system: System, neighbor_list: NeighborListFns | None) -> Any:
         moved = ~(jnp.max(square) <= limit**2)  # NaN counts as moved
         return replace(neighbors, did_buffer_overflow=neighbors.did_buffer_overflow | moved)
 
-    return NeighborListFns(allocate, update)
+    return NeighborListFns(allocate, update)  # pyright: ignore[reportCallIssue]

@@ -25,22 +25,37 @@ RUNNING, NOT_FINITE, EXPLODED, STALE = range(4)
 
 
 class Frames(NamedTuple):
-    """Recorded frames: the first ``count`` entries are real. Å, Å/fs, eV/Å, eV."""
+    """Recorded frames, on the device or the host; the first ``count`` entries are real.
 
-    steps: Int[Array, " capacity"]
-    positions: Float[Array, "capacity atoms 3"]
-    velocities: Float[Array, "capacity atoms 3"]
-    forces: Float[Array, "capacity atoms 3"]
-    potential_energy: Float[Array, " capacity"]
-    kinetic_energy: Float[Array, " capacity"]
+    Attributes:
+        steps: Step of each frame, ``(capacity,)``.
+        positions: Å, ``(capacity, atoms, 3)``.
+        velocities: Å/fs, ``(capacity, atoms, 3)``.
+        forces: eV/Å, ``(capacity, atoms, 3)``.
+        potential_energy: eV, ``(capacity,)``.
+        kinetic_energy: eV, ``(capacity,)``.
+    """
+
+    steps: Any
+    positions: Any
+    velocities: Any
+    forces: Any
+    potential_energy: Any
+    kinetic_energy: Any
 
 
 class Carry(NamedTuple):
-    """What goes from step to step; ``state`` is always the last good one."""
+    """What goes from step to step.
+
+    Attributes:
+        state: The last good state of the integrator.
+        step: Its step.
+        status: ``RUNNING``, or why it stopped.
+    """
 
     state: Any
-    step: Int[Array, ""]
-    status: Int[Array, ""]
+    step: Any
+    status: Any
 
 
 @functools.partial(jax.jit, static_argnames=("neighbor_list", "rotation"))

@@ -10,10 +10,9 @@ import numpy as np
 from jaxff import units
 from jaxff.dynamics import loop
 from jaxff.dynamics.ensembles import Ensemble
-from jaxff.dynamics.observables import degrees_of_freedom
-from jaxff.dynamics.observables import temperature as kinetic_temperature
+from jaxff.dynamics.recorder import Recorder
 from jaxff.dynamics.simulation import Simulation
-from jaxff.dynamics.trajectory import Restart, Trajectory, join
+from jaxff.dynamics.trajectory import Restart, Trajectory
 from jaxff.neighbors import NeighborListFns, neighbor_list
 from jaxff.potential import EnergyFn, as_pytree
 from jaxff.system import System
@@ -103,7 +102,7 @@ def run(
     simulation = Simulation(
         as_pytree(energy_fn), ensemble, system, _masses(masses, system), pairs, data
     )
-    recorder = _Recorder(simulation, writer, progress, keep_frames)
+    recorder = Recorder(simulation, writer, progress, keep_frames)
     if restart is None:
         step, (state, first) = 0, simulation.start(kelvin, velocities)
         recorder.begin(state, first)
@@ -125,7 +124,7 @@ class _Limits(NamedTuple):
 
 
 def _advance(
-    simulation: Simulation, recorder: "_Recorder", state: Any, step: int, limits: _Limits
+    simulation: Simulation, recorder: Recorder, state: Any, step: int, limits: _Limits
 ) -> None:
     last, every, frames, far = limits
     stop, listed_at = step, step
@@ -163,86 +162,6 @@ def _failure(status: int, step: int, ensemble: Ensemble, max_displacement: float
         "is in trajectory.restart of this exception and in the files of the writer. "
         "Try a smaller timestep, a relaxed start, or a model trained on such geometries"
     )
-
-
-class _Recorder:
-    """Collects frames on the host and hands them out chunk by chunk."""
-
-    def __init__(self, simulation: Simulation, writer, progress, keep_frames: bool):
-        self.simulation, self.keep_frames = simulation, keep_frames
-        self.listeners = [listener for listener in (writer, progress) if listener is not None]
-        self.parts: list[Trajectory] = []
-        self.pending: list[loop.Frames] = []
-        self.freedom = 3 * simulation.system.atom_count
-
-    def begin(self, state: Any, first: loop.Frames) -> None:
-        """Record step 0.
-
-        Raises:
-            FloatingPointError: If its energy or forces are not finite.
-        """
-        first = jax.tree.map(np.asarray, first)
-        if not (np.isfinite(first.potential_energy).all() and np.isfinite(first.forces).all()):
-            raise FloatingPointError(
-                "energy or forces of the initial geometry are not finite: check its positions "
-                "and that the potential knows its elements"
-            )
-        self._count_freedom(first.positions[0], first.velocities[0])
-        self.pending.append(first)
-        self.flush(state, 0)
-
-    def resume(self, restart: Restart) -> None:
-        self._count_freedom(restart.positions, restart.velocities)
-        empty = np.zeros((0, *restart.positions.shape))
-        none = np.zeros(0)
-        frames = loop.Frames(np.zeros(0, np.int32), empty, empty, empty, none, none)
-        self.parts = [self._trajectory(frames, restart)]
-
-    def _count_freedom(self, positions: np.ndarray, velocities: np.ndarray) -> None:
-        simulation = self.simulation
-        if simulation.ensemble.conserves_momentum:
-            self.freedom = degrees_of_freedom(
-                positions, velocities, simulation.masses, periodic=simulation.periodic
-            )
-
-    def add(self, frames: loop.Frames, count: int) -> None:
-        self.pending.append(jax.tree.map(lambda x: np.asarray(x)[:count], frames))
-
-    def flush(self, state: Any, step: int) -> None:
-        frames = loop.Frames(
-            *(np.concatenate(column) for column in zip(*self.pending, strict=True))
-        )
-        self.pending = []
-        part = self._trajectory(frames, self._restart(state, step))
-        self.parts = [*self.parts, part] if self.keep_frames else [part]
-        for listener in self.listeners:
-            listener(part)
-
-    def _restart(self, state: Any, step: int) -> Restart:
-        ensemble = self.simulation.ensemble
-        leaves = tuple(np.asarray(leaf) for leaf in jax.tree.leaves(state))
-        momentum, mass = np.asarray(state.momentum), np.asarray(state.mass)
-        velocities = momentum / mass / ensemble.timestep
-        positions = np.asarray(state.position)
-        key, step_fs = self.simulation.key, ensemble.timestep
-        return Restart(step, positions, velocities, key, ensemble.name, step_fs, leaves)
-
-    def _trajectory(self, frames: loop.Frames, restart: Restart) -> Trajectory:
-        system = self.simulation.system
-        return Trajectory(
-            times=frames.steps * restart.timestep,
-            temperature=kinetic_temperature(frames.kinetic_energy, self.freedom),
-            **frames._asdict(),
-            numbers=np.asarray(system.numbers),
-            masses=self.simulation.masses,
-            cell=None if system.cell is None else np.asarray(system.cell),
-            pbc=None if system.pbc is None else np.asarray(system.pbc),
-            degrees_of_freedom=self.freedom,
-            restart=restart,
-        )
-
-    def result(self) -> Trajectory:
-        return join(self.parts)
 
 
 # --- arguments ---------------------------------------------------------------------------------

@@ -143,9 +143,9 @@ def _fit(new: Pairs, old: Pairs) -> Pairs:
         return new
 
     def resized(values: Array, padding: int) -> np.ndarray:
-        values = np.asarray(values)[:found]
-        width = [(0, room - found)] + [(0, 0)] * (values.ndim - 1)
-        return np.pad(values, width, constant_values=padding)
+        real = np.asarray(values)[:found]
+        width = [(0, room - found)] + [(0, 0)] * (real.ndim - 1)
+        return np.pad(real, width, constant_values=padding)
 
     return Pairs(
         jnp.asarray(resized(new.centers, new.atoms)),

@@ -231,6 +231,7 @@ def _write_restart(path: Path, restart: Restart, sizes: np.ndarray) -> None:
             ensemble=restart.ensemble,
             timestep=restart.timestep,
             sizes=sizes,
+            allow_pickle=False,
             **{f"state_{i:02d}": leaf for i, leaf in enumerate(restart.leaves)},
         )
     os.replace(temporary, path)
