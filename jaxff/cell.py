@@ -48,22 +48,28 @@ def volume(cell: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch"]:
     return jnp.abs(jnp.linalg.det(cell))
 
 
+def _dual(cell: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 3 3"]:
+    """Dual vectors as rows, ``cell @ dual.T = 1``, in closed form: fast to compile."""
+    a, b, c = (cell[..., i, :] for i in range(3))
+    normals = jnp.stack([jnp.cross(b, c), jnp.cross(c, a), jnp.cross(a, b)], axis=-2)
+    return normals / jnp.sum(a * normals[..., 0, :], axis=-1)[..., None, None]
+
+
 def reciprocal(cell: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 3 3"]:
     """Reciprocal vectors as rows, with the factor 2π: ``cell @ reciprocal.T = 2π``."""
-    return 2.0 * jnp.pi * jnp.swapaxes(jnp.linalg.inv(cell), -1, -2)
+    return 2.0 * jnp.pi * _dual(cell)
 
 
 def fractional(
     positions: Float[Array, "*batch points 3"], cell: Float[Array, "*batch 3 3"]
 ) -> Float[Array, "*batch points 3"]:
     """Coordinates in units of the lattice vectors."""
-    return positions @ jnp.linalg.inv(cell)
+    return positions @ jnp.swapaxes(_dual(cell), -1, -2)
 
 
 def heights(cell: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 3"]:
     """Distances between opposite faces in Å: lists without images need twice the cutoff."""
-    inverse = jnp.linalg.inv(cell)
-    return 1.0 / jnp.sqrt(jnp.sum(inverse**2, axis=-2))
+    return 1.0 / safe_norm(_dual(cell))
 
 
 def minimum_image(

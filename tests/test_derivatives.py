@@ -194,7 +194,7 @@ def test_dipole():
 def test_dipole_without_a_field_is_the_permanent_one():
     energy_fn, system = in_field()
     value = run(dipole(energy_fn), system.replace(electric_field=None))
-    charges = energy_fn.outputs(system)["partial_charges"]
+    charges = run(observe(energy_fn, ["partial_charges"]), system)["partial_charges"]
     relative = system.positions - system.positions.mean(axis=0)
     close(value, charges @ relative, 1e-13)
 
@@ -254,8 +254,8 @@ NAMES = ["energy", "forces", "virial", "hessian", "dipole", "polarizability", "b
 
 def test_observe_is_the_separate_calls():
     energy_fn, system = in_field()
-    results = observe(energy_fn, [*NAMES[::-1], "partial_charges"])(system)
-    assert list(results) == [*NAMES[::-1], "partial_charges"]
+    results = run(observe(energy_fn, [*NAMES, "partial_charges"]), system)
+    assert set(results) == {*NAMES, "partial_charges"}
     close(results["energy"], run(energy_fn, system), 1e-13)
     for name in NAMES[1:]:
         close(results[name], run(getattr(derivatives, name)(energy_fn), system), 1e-12)
@@ -279,7 +279,7 @@ def test_observe_many(join):
     energy_fn, _ = in_field()
     results = run(observe(energy_fn, ["energy", "virial"]), join(systems))
     for name, function in (("energy", energy_fn), ("virial", virial(energy_fn))):
-        close(results[name], jnp.stack([function(s) for s in systems]), 1e-12)
+        close(results[name], jnp.stack([run(function, s) for s in systems]), 1e-12)
 
 
 def test_observe_prefers_the_dipole_that_the_potential_gives():

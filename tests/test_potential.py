@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import capacitor, counting, crystal, lennard_jones, molecule, morse, polarizable
+from models import capacitor, counting, crystal, lennard_jones, molecule, morse, polarizable, run
 
 from jaxff.neighbors import neighbor_list
 from jaxff.potential import Bound, Potential, Spec, add, as_pytree, bind, scale_shift
@@ -100,16 +100,16 @@ def test_scale_shift_by_element():
         np.vstack([molecule().positions, np.zeros(3)]), [*molecule().numbers.tolist(), 0]
     )
     plain, shifted = bound(morse()), bound(scale_shift(morse(), 3.0, offsets))
-    expected = 3.0 * plain(system) + (-3.0 - 20.0 - 30.0)
-    np.testing.assert_allclose(shifted(system), expected)
+    expected = 3.0 * run(plain, system) + (-3.0 - 20.0 - 30.0)
+    np.testing.assert_allclose(run(shifted, system), expected)
 
 
 @pytest.mark.parametrize("join", [stack, pack])
 def test_scale_shift_of_many(join):
     systems = [molecule(0, 4), molecule(1, 4)]
     plain, shifted = bound(morse()), bound(scale_shift(morse(), 0.5, 2.0))
-    expected = [0.5 * plain(s) + 8.0 for s in systems]
-    np.testing.assert_allclose(shifted(join(systems)), expected)
+    expected = [0.5 * run(plain, s) + 8.0 for s in systems]
+    np.testing.assert_allclose(run(shifted, join(systems)), expected)
 
 
 def test_scale_shift_of_atomic_energies():
@@ -132,7 +132,7 @@ def test_scale_shift_keeps_float64_offsets_of_a_float32_model():
 
 def test_scale_shift_without_a_reference_energy_is_not_a_number():
     energy_fn = bound(scale_shift(morse(), 1.0, np.zeros(7)))
-    assert np.isnan(energy_fn(molecule()))
+    assert np.isnan(run(energy_fn, molecule()))
 
 
 def test_specs_nest():
