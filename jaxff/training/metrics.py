@@ -1,5 +1,6 @@
 """Predictions in batches, and their errors: numbers and a table."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from jaxff.potential import EnergyFn
 from jaxff.quantities import quantity
 from jaxff.system import System
 
-__all__ = ["errors", "predict", "table"]
+__all__ = ["errors", "predict", "table", "unit_symbol"]
 
 
 def predict(
@@ -113,7 +114,7 @@ def table(report: Mapping[str, Mapping[str, Any]], title: str = "") -> str:
     rows = [("", "MAE", "RMSE", "max", "unit", "frames")]
     for name, row in report.items():
         numbers = (f"{row[key]:.4g}" for key in ("mae", "rmse", "max"))
-        rows.append((name, *numbers, row["unit"].replace("Ang", "Å"), str(row["frames"])))
+        rows.append((name, *numbers, unit_symbol(row["unit"]), str(row["frames"])))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [title] if title else []
     for row in rows:
@@ -123,3 +124,8 @@ def table(report: Mapping[str, Mapping[str, Any]], title: str = "") -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def unit_symbol(unit: str) -> str:
+    """A unit as it is printed: the ångström by its symbol, however a file spells it."""
+    return re.sub(r"(?i)(?<![a-z])ang(s|strom|stroms)?(?![a-z])", "Å", unit)

@@ -8,6 +8,7 @@ from jaxff.descriptors import inverse_distances
 from jaxff.kernels import Kernel, matern52
 from jaxff.potential import Potential
 from jaxff.training import errors, predict, shared_geometries, table
+from jaxff.training.metrics import unit_symbol
 
 
 def _energy(params, system, neighbors=None):
@@ -110,3 +111,16 @@ def test_shared_geometries_finds_references_in_any_order_and_precision(frames):
     assert not shared_geometries(model, params, near).any()
     with pytest.raises(ValueError, match="3 atoms"):
         shared_geometries(model, params, System(np.ones((1, 2, 3)), [1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("unit", "symbol"),
+    [
+        ("kcal/mol/Angstrom", "kcal/mol/Å"),
+        ("eV/Ang", "eV/Å"),
+        ("angstrom", "Å"),
+        ("kJ/mol/bohr",) * 2,
+    ],
+)
+def test_unit_symbol(unit, symbol):
+    assert unit_symbol(unit) == symbol

@@ -1,0 +1,103 @@
+"""What the commands print: text on stdout, progress and errors where they do not disturb it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["Bar", "as_flags", "complain", "progress", "say", "warn"]
+
+# Arguments of the library as the command line spells them.
+_FLAGS = {
+    "drop=[...] or skip_invalid=True when reading the file": "--skip-invalid",
+    "energy_unit=...": "--energy-unit",
+    "length_unit=...": "--length-unit",
+    **{
+        name: "--" + name.replace("_", "-")
+        for name in (
+            "energy_unit",
+            "length_unit",
+            "forces_unit",
+            "energy_key",
+            "forces_key",
+            "skip_invalid",
+            "max_order",
+            "regularization",
+            "timestep",
+        )
+    },
+}
+_PATTERN = re.compile("|".join(rf"(?<![\w.-]){re.escape(name)}(?!\w)" for name in _FLAGS))
+
+
+def as_flags(message: str) -> str:
+    """A message of the library with its arguments spelled as command-line options."""
+    return _PATTERN.sub(lambda match: _FLAGS[match.group()], message)
+
+
+def say(text: str = "") -> None:
+    """Print to stdout."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def warn(text: str) -> None:
+    """Print a warning to stderr."""
+    complain(f"warning: {as_flags(text)}")
+
+
+def complain(text: str) -> None:
+    """Print to stderr."""
+    sys.stdout.flush()
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+class Bar:
+    """A progress bar or spinner on stderr, silent where that is no terminal."""
+
+    def __init__(self, display: Any, task: Any):
+        self._display, self._task = display, task
+
+    def __call__(self, value: float) -> None:
+        """Show that ``value`` of the total is done."""
+        self._display.update(self._task, completed=value)
+
+    def say(self, text: str) -> None:
+        """Print to stdout without a bar in between."""
+        self._display.stop()
+        say(text)
+        self._display.start()
+
+
+@contextmanager
+def progress(description: str, total: float | None = None) -> Iterator[Bar]:
+    """A bar that is gone when done; without a total, a spinner with the time it takes.
+
+    Args:
+        description: What is under way.
+        total: The value that means done.
+
+    Yields:
+        A function to call with the value reached.
+    """
+    from rich import progress as parts
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    columns: tuple[Any, ...] = (parts.SpinnerColumn(), parts.TextColumn("{task.description}"))
+    if total is not None:
+        columns += (parts.BarColumn(), parts.TaskProgressColumn(), parts.TimeRemainingColumn())
+    with parts.Progress(
+        *columns,
+        parts.TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        disable=not console.is_terminal,
+    ) as display:
+        yield Bar(display, display.add_task(description, total=total))

@@ -1,0 +1,206 @@
+"""Data sets and models of the command line, whatever their format."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from jaxff import io
+from jaxff.data import Dataset, extxyz, npz
+from jaxff.data.archive import members
+from jaxff.gdml.potential import KernelPotential
+from jaxff.interfaces import sgdml
+from jaxff.potential import Bound, Potential, bind
+from jaxff.types import Params
+
+__all__ = [
+    "LoadedModel",
+    "ModelUnits",
+    "Reading",
+    "check_output",
+    "formula",
+    "kind",
+    "load_model",
+    "read_data",
+]
+
+Count = Annotated[int | None, tyro.conf.arg(metavar="N")]
+Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
+Output = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
+Unit = Annotated[str | None, tyro.conf.arg(metavar="UNIT")]
+
+_XYZ = (".xyz", ".extxyz")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read the data file."""
+
+    energy_key: Name = None
+    """Name of the energies in the file; npz files: E unless said otherwise."""
+    forces_key: Name = None
+    """Name of the forces in the file; npz files: F unless said otherwise."""
+    energy_unit: Unit = None
+    """Unit of the energies (kcal/mol, eV, hartree, ...) where the file does not say it."""
+    length_unit: Unit = None
+    """Unit of the positions (Ang, bohr, ...) where the file does not say it."""
+    forces_unit: Unit = None
+    """Unit of the forces, if it is not energy unit per length unit."""
+    skip_invalid: bool = False
+    """Leave out frames that are not finite or have two atoms at one point, instead of refusing."""
+
+
+@dataclass(frozen=True)
+class ModelUnits:
+    """Units of old model files."""
+
+    model_energy_unit: Unit = None
+    """Unit of energy of the model, where its file does not say it."""
+    model_length_unit: Unit = None
+    """Unit of length of the model, where its file does not say it."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model file: potential, parameters, and where it comes from if the file says so."""
+
+    potential: Potential
+    params: Params
+    provenance: sgdml.Provenance | None
+
+    @property
+    def energy_fn(self) -> Bound:
+        """The energy function."""
+        return bind(self.potential, self.params)
+
+    @property
+    def numbers(self) -> np.ndarray | None:
+        """Atomic numbers that a kernel is made for; ``None`` if it takes any."""
+        if not isinstance(self.potential, KernelPotential):
+            return None
+        return np.asarray(self.params["numbers"])
+
+    def check_atoms(self, data: Dataset) -> None:
+        """Refuse data of other atoms than the model's.
+
+        Raises:
+            ValueError: Naming both.
+        """
+        if self.numbers is not None and not np.array_equal(self.numbers, data.numbers):
+            raise ValueError(
+                f"the model is made for the atoms {symbols(self.numbers)} in this order, but "
+                f"{data.source or data.name} holds {symbols(data.numbers)}"
+            )
+
+
+def symbols(numbers: Any) -> str:
+    """Element symbols in their order, such as ``"C C O H H H H H H"``."""
+    from ase.data import chemical_symbols
+
+    return " ".join(chemical_symbols[z] for z in np.asarray(numbers))
+
+
+def formula(numbers: Any) -> str:
+    """Chemical formula in Hill order, such as ``"C2H6O"``."""
+    from ase.symbols import Symbols
+
+    return Symbols(np.asarray(numbers)).get_chemical_formula(mode="hill")
+
+
+def kind(path: Path) -> str:
+    """``"npz"``, ``"xyz"`` or ``"safetensors"``, by suffix.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the suffix is another one.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}")
+    suffix = path.suffix.lower()
+    if suffix in _XYZ:
+        return "xyz"
+    if suffix in (".npz", ".safetensors"):
+        return suffix[1:]
+    raise ValueError(
+        f"{path}: expected a file .npz, .xyz, .extxyz or .safetensors, got {suffix or 'no suffix'}"
+    )
+
+
+def read_data(path: Path, reading: Reading) -> Dataset:
+    """Read a data set in either format.
+
+    Raises:
+        ValueError: If the file is no data set, or keys or units are missing.
+        FileNotFoundError: If there is no such file.
+    """
+    found = kind(path)
+    if found == "safetensors":
+        raise ValueError(f"{path}: expected a data set, but the file is a model")
+    if found == "npz":
+        return npz.read(
+            path,
+            energy_key=reading.energy_key,
+            forces_key=reading.forces_key,
+            energy_unit=reading.energy_unit,
+            length_unit=reading.length_unit,
+            forces_unit=reading.forces_unit,
+            skip_invalid=reading.skip_invalid,
+        )
+    if reading.energy_key is None and reading.forces_key is None:
+        raise ValueError(
+            f"{path}: extended XYZ has no fixed names: say --energy-key and --forces-key"
+        )
+    labels = {}
+    if reading.forces_unit is not None and reading.forces_key is not None:
+        labels["forces"] = (reading.forces_key, reading.forces_unit)
+    return extxyz.read(
+        path,
+        energy_key=reading.energy_key,
+        forces_key=reading.forces_key,
+        labels=labels,
+        energy_unit=reading.energy_unit or "eV",
+        length_unit=reading.length_unit or "Ang",
+        skip_invalid=reading.skip_invalid,
+    )
+
+
+def load_model(path: Path, units: ModelUnits) -> LoadedModel:
+    """Load a model in either format.
+
+    Raises:
+        ValueError: If the file is no model.
+        FileNotFoundError: If there is no such file.
+    """
+    found = kind(path)
+    if found == "xyz":
+        raise ValueError(f"{path}: expected a model, but the file is a data set")
+    if found == "safetensors":
+        potential, params = io.load(path)
+        return LoadedModel(potential, params, None)
+    if "R" in (names := members(path)) and "R_desc" not in names:
+        raise ValueError(f"{path}: expected a model, but the file is a data set")
+    model = sgdml.read(
+        path, energy_unit=units.model_energy_unit, length_unit=units.model_length_unit
+    )
+    return LoadedModel(model.potential, model.params, model.provenance)
+
+
+def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
+    """Refuse an output that could not be written, before the work is done.
+
+    Raises:
+        ValueError: For another suffix.
+        OSError: If the folder does not exist or cannot be written to.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"{path}: the output must end in {' or '.join(suffixes)}")
+    folder = path.parent
+    if path.is_dir() or not folder.is_dir():
+        raise FileNotFoundError(f"{path}: {'is a folder' if path.is_dir() else 'no such folder'}")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder}: not writable")

@@ -1,0 +1,91 @@
+"""``jaxff fit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jaxff import io
+from jaxff.cli.console import say, warn
+from jaxff.cli.files import Reading, check_output, formula, read_data
+from jaxff.cli.selection import Selection, select
+from jaxff.cli.training import Fitting, report_errors, train_model
+from jaxff.data import Dataset, consistency
+from jaxff.interfaces import sgdml
+from jaxff.linalg.memory import format_bytes
+from jaxff.potential import bind
+from jaxff.training import table
+
+__all__ = ["check_consistency", "describe", "fit"]
+
+
+def fit(
+    data: tyro.conf.Positional[Path],
+    /,
+    *,
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    selection: Selection,
+    fitting: Fitting,
+    reading: Reading,
+    allow_inconsistent: bool = False,
+) -> None:
+    """Fit an sGDML model to the forces of a data set.
+
+    Args:
+        data: Data set: sGDML .npz, or extended XYZ with --energy-key and --forces-key.
+        output: Where to write the model: .npz (format of sGDML) or .safetensors (format of jaxff).
+        selection: Which frames to use.
+        fitting: The kernel and the solve.
+        reading: How to read the data file.
+        allow_inconsistent: Go on although energies contradict forces.
+    """
+    check_output(output, (".npz", ".safetensors"))
+    dataset = read_data(data, reading)
+    say(describe(dataset))
+    check_consistency(dataset, allow_inconsistent)
+    parts = select(dataset, selection)
+    model, params, about = train_model(dataset, parts, fitting, selection.seed)
+    if len(parts.test):
+        report = report_errors(bind(model, params), parts.test)
+        say(table(report, f"\nTest errors ({len(parts.test)} frames)"))
+    if output.suffix.lower() == ".npz":
+        sgdml.save(output, model, params, about)
+        written = "in the format of sGDML"
+    else:
+        io.save(output, model, params)
+        written = "in the format of jaxff (without the record of its frames)"
+    say(f"\nWrote {output} ({format_bytes(output.stat().st_size)}) {written}.")
+
+
+def describe(data: Dataset) -> str:
+    """One line on a data set."""
+    word = "frame" if len(data) == 1 else "frames"
+    text = (
+        f"{data.source or data.name}: {len(data)} {word} of {formula(data.numbers)}, {data.theory}"
+    )
+    text += f"; units {data.energy_unit}, {unit_symbol(data.length_unit)}"
+    if len(data.skipped):
+        text += f"; {len(data.skipped)} invalid frames left out"
+    return text
+
+
+def check_consistency(data: Dataset, allow: bool) -> None:
+    """Stop if energies and forces certainly do not belong together.
+
+    Raises:
+        ValueError: With the remedy, unless allowed.
+    """
+    found = consistency(data)
+    if found.is_contradiction:
+        if not allow:
+            raise ValueError(
+                f"{data.source or data.name}: {found.message} (--allow-inconsistent goes on all "
+                "the same)"
+            )
+        warn(found.message)
+    elif found.verdict == "consistent":
+        say("Energies and forces agree.")
+    else:
+        say(f"Energies and forces not compared: {found.message}.")

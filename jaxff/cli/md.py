@@ -1,0 +1,152 @@
+"""``jaxff md``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jax
+import numpy as np
+import tyro
+
+from jaxff import dynamics
+from jaxff.cli.console import say, warn
+from jaxff.cli.files import (
+    Count,
+    LoadedModel,
+    ModelUnits,
+    Output,
+    Reading,
+    formula,
+    load_model,
+    read_data,
+)
+from jaxff.data import Dataset
+from jaxff.dynamics.trajectory import LOG_COLUMNS
+from jaxff.types import Float
+
+__all__ = ["md", "read_log"]
+
+
+def md(
+    model: tyro.conf.Positional[Path],
+    /,
+    *,
+    start: Path,
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    steps: int,
+    ensemble: Literal["nve", "langevin"] = "nve",
+    timestep: float = 0.5,
+    temperature: float = 300.0,
+    friction: float = 0.002,
+    frame: Count = None,
+    every: int = 10,
+    forces: bool = False,
+    seed: int = 0,
+    resume: bool = False,
+    figure: Output = None,
+    reading: Reading,
+    model_units: ModelUnits,
+) -> None:
+    """Molecular dynamics with a fitted model.
+
+    Writes trajectory.xyz (extended XYZ), log.csv and restart.npz into a folder.
+
+    Args:
+        model: Model file, .npz (sGDML) or .safetensors (jaxff).
+        start: Data set to start from: its frame of lowest energy, or --frame.
+        output: Folder to write to; an earlier run in it is never overwritten.
+        steps: Number of steps.
+        ensemble: nve (constant energy) or langevin (constant temperature).
+        timestep: Time step in fs.
+        temperature: Temperature in K of the initial velocities and of the thermostat.
+        friction: Friction of the Langevin thermostat in 1/fs.
+        frame: Frame of the data set to start from, counted from 0.
+        every: Steps between written frames.
+        forces: Write forces, too.
+        seed: Seed of the velocities and of the thermostat.
+        resume: Continue the run in the folder by so many steps, from its last state.
+        figure: Write a figure of energies and temperature to this file (.png, .pdf or .svg).
+        reading: How to read the data file.
+        model_units: Units of old model files.
+    """
+    loaded = load_model(model, model_units)
+    dataset = read_data(start, reading)
+    loaded.check_atoms(dataset)
+    chosen = _frame(dataset, loaded, frame)
+    system = jax.tree.map(lambda leaf: leaf[0], dataset[[chosen]].systems)
+    made = (
+        dynamics.nve(timestep)
+        if ensemble == "nve"
+        else dynamics.langevin(timestep, temperature, friction)
+    )
+    restart = dynamics.read_restart(output / "restart.npz") if resume else None
+    say(f"{formula(dataset.numbers)}, {ensemble}, {steps} steps of {timestep:g} fs into {output}")
+    with dynamics.Writer(output, forces=forces, resume=resume) as writer:
+        dynamics.run(
+            loaded.energy_fn,
+            system,
+            ensemble=made,
+            steps=steps,
+            key=jax.random.key(seed),
+            temperature=None if resume else temperature,
+            restart=restart,
+            every=every,
+            chunk=max(every, min(1000, steps)),
+            keep_frames=False,
+            progress=dynamics.progress_bar(steps, disable=None, leave=False),
+            writer=writer,
+        )
+    log = read_log(output / "log.csv")
+    say(summary(log, len(dataset.numbers), ensemble))
+    if figure is not None:
+        _draw(
+            figure, log, len(dataset.numbers), ensemble, f"{formula(dataset.numbers)}, {ensemble}"
+        )
+
+
+def _frame(data: Dataset, model: LoadedModel, frame: int | None) -> int:
+    if frame is not None:
+        if not 0 <= frame < len(data):
+            raise ValueError(f"--frame must be 0 to {len(data) - 1}, got {frame}")
+        return frame
+    if "energy" in data.values:
+        lowest = int(np.argmin(data.values["energy"]))
+        say(f"Starting from frame {data.indices[lowest]}, the lowest in energy of {data.source}.")
+        return lowest
+    warn(f"{data.source} was read without energies: starting from frame 0 (--frame)")
+    return 0
+
+
+def read_log(path: Path) -> dict[str, Float[np.ndarray, " frames"]]:
+    """Columns of ``log.csv`` by name."""
+    rows = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+    return dict(zip(LOG_COLUMNS, rows.T, strict=True))
+
+
+def summary(log: dict[str, np.ndarray], atoms: int, ensemble: str) -> str:
+    """What a run did, with the drift of its total energy."""
+    times, kelvin = log["time_fs"], log["temperature_K"]
+    text = (
+        f"{len(times)} frames, {times[-1] / 1000:g} ps; temperature {kelvin.mean():.0f} K on "
+        f"average, {kelvin.min():.0f} to {kelvin.max():.0f} K"
+    )
+    if ensemble != "nve" or len(times) < 3:
+        return text
+    drift = dynamics.energy_drift(times, log["total_energy_eV"], atoms)
+    spread = 1e3 * float(np.std(log["total_energy_eV"])) / atoms
+    return (
+        f"{text}\nEnergy drift ({drift.slope:.2e} ± {drift.standard_error:.1e}) meV/atom/ps, "
+        f"fluctuation {spread:.2e} meV/atom (standard deviation)"
+    )
+
+
+def _draw(path: Path, log: dict[str, np.ndarray], atoms: int, ensemble: str, title: str) -> None:
+    from jaxff import report
+
+    times, total = log["time_fs"], log["total_energy_eV"]
+    with_drift = ensemble == "nve" and len(times) >= 3
+    drift = dynamics.energy_drift(times, total, atoms) if with_drift else None
+    potential, kelvin = log["potential_energy_eV"], log["temperature_K"]
+    report.save(path, report.conservation(times, potential, total, kelvin, atoms, drift, title))
+    say(f"Wrote {path}.")

@@ -1,0 +1,239 @@
+"""Training as ``fit`` and ``quickstart`` do it, with what they print on the way."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxff import gdml, units
+from jaxff.cli.console import progress, say, warn
+from jaxff.data import Dataset
+from jaxff.data.splits import Split
+from jaxff.descriptors import inverse_distances
+from jaxff.interfaces import sgdml
+from jaxff.kernels import Kernel, matern52, permutations
+from jaxff.linalg import solvers
+from jaxff.linalg.memory import available_bytes, format_bytes
+from jaxff.potential import bind
+from jaxff.quantities import quantity
+from jaxff.training import errors, predict, table
+
+__all__ = ["Fitting", "label_units", "report_errors", "train_model"]
+
+_GRID = tuple(float(value) for value in range(10, 101, 10))
+_DENSE = 0.55 * 8  # bytes per matrix element of a dense solve in the lower triangle
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """The kernel and the solve."""
+
+    lengthscale: tuple[float, ...] = ()
+    """Length scales to try (sigma of sGDML, in 1/Å or 1/length unit of the file) until the validation error rises; with validation frames 10 20 ... 100 unless said otherwise."""  # noqa: E501
+    regularization: float = 1e-10
+    """Added to the diagonal of the kernel matrix of labels with unit standard deviation."""
+    relative: bool = False
+    """Take the regularization relative to the mean diagonal of the matrix."""
+    no_symmetry: bool = False
+    """Plain GDML: use no permutations of equivalent atoms."""
+    max_order: int = 10_000
+    """Largest permutation group to accept."""
+    energy_constraints: bool = False
+    """Fit the energies too, instead of only a constant."""
+    energy_noise: float | None = None
+    """Standard deviation of the energies in their unit, for --energy-constraints."""
+    forces_noise: float | None = None
+    """Standard deviation of the forces, in their unit."""
+
+
+def train_model(
+    data: Dataset, parts: Split, fitting: Fitting, seed: int
+) -> tuple[gdml.KernelPotential, Any, sgdml.Provenance]:
+    """Recover the symmetry, choose the length scale, fit, and fix the energy constant.
+
+    Args:
+        data: The whole data set.
+        parts: Training, validation and test frames of it.
+        fitting: The kernel and the solve.
+        seed: For the frames that recovery looks at.
+
+    Returns:
+        Potential, parameters, and their record.
+    """
+    train, valid = parts.train, parts.valid
+    names = ("forces", "energy") if fitting.energy_constraints else ("forces",)
+    labels = train.labels(*names)
+    scales = _lengthscales(data, fitting, len(valid) > 0)
+    group, origin = _permutations(train, fitting, seed)
+    kernel = Kernel(inverse_distances, matern52, group)
+    model = gdml.potential(kernel)
+    _announce(train, valid, kernel.order, origin, len(names) > 1)
+    tuning = _tune(model, train, valid, labels, scales, fitting)
+    params, best = tuning.params, tuning.best
+    to_file = units.to_angstrom(data.length_unit)
+    _report_tuning(tuning, to_file)
+    if not fitting.energy_constraints and "energy" in data.values:
+        params, diagnosis = gdml.fit_constant(model, params, train.labels("energy")["energy"])
+        for sentence in diagnosis.warnings:
+            warn(sentence)
+    elif "energy" not in data.values:
+        warn("no energies in the data: the model's energies have an arbitrary constant")
+    internal: dict[str, dict[str, Any]] = {}
+    if len(valid):
+        predicted = _predicted(bind(model, params), valid)
+        internal = errors(predicted, _labels(valid))
+        say(table(errors(predicted, _labels(valid), label_units(valid)), "\nValidation errors"))
+    about = sgdml.Provenance(
+        dataset_name=data.name,
+        dataset_theory=data.theory,
+        train_indices=train.indices,
+        train_fingerprint=data.fingerprint or "",
+        valid_indices=valid.indices,
+        valid_fingerprint=(data.fingerprint or "") if len(valid) else "",
+        energy_unit=data.energy_unit,
+        length_unit=data.length_unit,
+        regularization=best.info.regularization,
+        scale=best.info.scale,
+        force_error=_mae_rmse(internal, "forces"),
+        energy_error=_mae_rmse(internal, "energy"),
+    )
+    return model, params, about
+
+
+def _mae_rmse(report: dict[str, dict[str, Any]], name: str) -> dict[str, float]:
+    return {k: report[name][k] for k in ("mae", "rmse")} if name in report else {}
+
+
+def _lengthscales(data: Dataset, fitting: Fitting, has_valid: bool) -> tuple[float, ...]:
+    """Candidates in 1/Å."""
+    values = fitting.lengthscale or (_GRID if has_valid else ())
+    if not values:
+        raise ValueError(
+            "without validation frames (--valid) one --lengthscale is needed; 10 to 50 is usual"
+        )
+    if len(values) > 1 and not has_valid:
+        raise ValueError(
+            f"choosing among {len(values)} length scales needs validation frames: say --valid"
+        )
+    return tuple(value / units.to_angstrom(data.length_unit) for value in values)
+
+
+def _permutations(train: Dataset, fitting: Fitting, seed: int) -> tuple[np.ndarray | None, str]:
+    """The group and where it comes from."""
+    if fitting.no_symmetry:
+        return None, "no symmetry asked for"
+    if train.permutations is not None:
+        if len(train.permutations) > fitting.max_order:
+            raise ValueError(
+                f"the file names {len(train.permutations)} permutations, more than --max-order "
+                f"{fitting.max_order}"
+            )
+        return train.permutations, "from the file"
+    start = time.perf_counter()
+    with progress("recovering permutations"):
+        group = permutations.recover(train.systems, seed=seed, max_order=fitting.max_order)
+    used = min(len(train), 1000)
+    seconds = time.perf_counter() - start
+    return group, f"recovered from {used} geometries in {seconds:.1f} s"
+
+
+def _announce(train: Dataset, valid: Dataset, order: int, origin: str, energies: bool) -> None:
+    atoms = len(train.numbers)
+    size = len(train) * (3 * atoms + int(energies))
+    say(f"Permutation group of order {order} ({origin}).")
+    say(
+        f"Training on {len(train)} frames, validating on {len(valid)}: {size} equations, "
+        f"{format_bytes(_DENSE * size**2)} for the solve, "
+        f"{format_bytes(available_bytes())} of memory free."
+    )
+
+
+def _tune(
+    model: gdml.KernelPotential,
+    train: Dataset,
+    valid: Dataset,
+    labels: dict[str, Any],
+    scales: tuple[float, ...],
+    fitting: Fitting,
+) -> gdml.Tuning:
+    """The search over length scales, with a bar if the solver reports how far it is."""
+    done: list[gdml.Trial] = []
+    reports = "progress" in inspect.signature(solvers.cholesky).parameters
+    if len(valid):
+        say("\nlength scale  validation force RMSE  seconds")
+    with progress("assembling and solving", len(scales) if reports else None) as bar:
+
+        def show(trial: gdml.Trial) -> None:
+            done.append(trial)
+            bar.say(_trial_row(trial, train))
+
+        options: dict[str, Any] = {"progress": lambda part: bar(len(done) + part)}
+        return gdml.tune(
+            model,
+            train.systems,
+            labels,
+            valid.systems if len(valid) else None,
+            valid.labels("forces")["forces"] if len(valid) else None,
+            lengthscales=scales,
+            solver=solvers.cholesky(**(options if reports else {})),
+            regularization=fitting.regularization,
+            relative=fitting.relative,
+            noise=_noise(train, fitting),
+            progress=show,
+        )
+
+
+def _trial_row(trial: gdml.Trial, data: Dataset) -> str:
+    scale = trial.lengthscale * units.to_angstrom(data.length_unit)
+    if not np.isfinite(trial.rmse):
+        return f"Fitted with length scale {scale:g} in {trial.info.seconds:.1f} s."
+    unit = label_units(data)["forces"]
+    rmse = trial.rmse / quantity("forces").factor(unit)
+    word = f"{rmse:.4g} {unit.replace('Ang', 'Å')}"
+    return f"{scale:12g}  {word:>21s}  {trial.info.seconds:7.1f}"
+
+
+def _noise(data: Dataset, fitting: Fitting) -> dict[str, float]:
+    given = {"energy": fitting.energy_noise, "forces": fitting.forces_noise}
+    energy = units.to_ev(data.energy_unit)
+    factors = {"energy": energy, "forces": energy / units.to_angstrom(data.length_unit)}
+    return {name: value * factors[name] for name, value in given.items() if value is not None}
+
+
+def _report_tuning(tuning: gdml.Tuning, to_file: float) -> None:
+    best = tuning.best
+    if len(tuning.trials) > 1:
+        say(f"Best length scale: {best.lengthscale * to_file:g}.")
+    if tuning.on_boundary:
+        warn(
+            f"the best length scale, {best.lengthscale * to_file:g}, is at the edge of those "
+            "tried: widen --lengthscale"
+        )
+    if best.info.residual_norm > 1e-4:
+        warn(
+            f"the solution leaves a relative residual of {best.info.residual_norm:.1e}: raise "
+            "--regularization"
+        )
+
+
+def label_units(data: Dataset) -> dict[str, str]:
+    """Units of the file, in which errors are reported."""
+    return {"energy": data.energy_unit, "forces": f"{data.energy_unit}/{data.length_unit}"}
+
+
+def _labels(data: Dataset) -> dict[str, np.ndarray]:
+    return data.labels(*(name for name in ("energy", "forces") if name in data.values))
+
+
+def _predicted(energy_fn: Any, data: Dataset) -> dict[str, np.ndarray]:
+    with progress("predicting", len(data)) as update:
+        return predict(energy_fn, data.systems, tuple(_labels(data)), progress=update)
+
+
+def report_errors(energy_fn: Any, data: Dataset) -> dict[str, dict[str, Any]]:
+    """Errors of energies and forces, as far as they are labelled, in the units of the file."""
+    return errors(_predicted(energy_fn, data), _labels(data), label_units(data))
