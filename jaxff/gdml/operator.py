@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxff.gdml import expansion as exp
+from jaxff.gdml.blocks import column_blocks, prepare_columns, prepare_rows
 from jaxff.kernels.kernel import Kernel
 from jaxff.system import System
 from jaxff.types import Array, Float
@@ -136,7 +137,7 @@ class GdmlOperator:
 
         ``values`` has shape ``(column references, block [+1], row references, block [+1])``.
         """
-        side = max(1, min(self.count, _TILE_ROWS // self.block))
+        side = _even_tiles(self.count, max(1, _TILE_ROWS // self.block))
         pending: deque = deque()
         for owners, lower in requests:
             for c in range(0, len(owners), side):
@@ -161,6 +162,11 @@ class GdmlOperator:
             yield _finish(*pending.popleft())
 
 
+def _even_tiles(count: int, most: int) -> int:
+    """Side of equal tiles, so that the last one wastes little."""
+    return -(-count // -(-count // most))
+
+
 def _finish(rows, columns, tile):
     """Wait for a tile and cut its padding."""
     values = np.asarray(tile)[: columns[1] - columns[0], :, : rows[1] - rows[0]]
@@ -182,24 +188,6 @@ def _matvec(kernel: Kernel, energies: bool, hyper: Any, references: System, vect
     return jnp.concatenate([forces, energy]) if energies else forces
 
 
-def _jacobian(kernel: Kernel, hyper: Any, system: System, permuted: bool) -> tuple[Array, Array]:
-    """Features and their Jacobian by the positions: ``(P, D), (P, D, 3M)``, or without P."""
-
-    def features(flat: Array) -> Array:
-        moved = system.replace(positions=flat.reshape(-1, 3))
-        if permuted:
-            return kernel.permuted_features(hyper, moved)
-        return kernel.features(hyper, moved)
-
-    flat = system.positions.ravel()
-    if permuted and kernel.feature_permutations is not None:
-        # Features permute exactly, so their Jacobian is gathered instead of differentiated P times.
-        index = kernel.feature_permutations
-        x, jacobian = _jacobian(kernel, hyper, system, permuted=False)
-        return x[index], jacobian[index]
-    return features(flat), jax.jacfwd(features)(flat)
-
-
 @partial(jax.jit, static_argnums=(0, 1))
 def _tile(
     kernel: Kernel, energies: bool, hyper: Any, references: System, columns: Array, rows: Array
@@ -209,62 +197,24 @@ def _tile(
     def select(index: Array) -> System:
         return jax.tree.map(lambda leaf: leaf[index], references)
 
-    row_x, row_jacobian = jax.vmap(lambda s: _jacobian(kernel, hyper, s, permuted=False))(
-        select(rows)
-    )
-    center = jnp.mean(row_x, axis=0)
-    row_x = row_x - center
-
-    def column(system: System) -> Array:
-        x, jacobian = _jacobian(kernel, hyper, system, permuted=True)
-        return _column_blocks(
-            kernel, energies, hyper["lengthscale"], (x - center, jacobian), (row_x, row_jacobian)
-        )
-
-    return jax.lax.map(column, select(columns))
-
-
-def _column_blocks(
-    kernel: Kernel, energies: bool, lengthscale: Array, query: Any, rows: Any
-) -> Array:
-    """Blocks of one column reference (as the permuted query) with many row references."""
-    (x, jacobian), (row_x, row_jacobian) = query, rows
-    scaled = jnp.sum(x**2, 1)[:, None] + jnp.sum(row_x**2, 1) - 2.0 * (x @ row_x.T)
-    scaled = scaled / lengthscale**2
-    slope = (2.0 / lengthscale**2) * kernel.base.derivative(1, scaled)
-    curvature = (4.0 / lengthscale**4) * kernel.base.derivative(2, scaled)
-    # u_p = J_p^T (x_p - x_j) of the query and v_p = J_j^T (x_p - x_j) of the rows, for all pairs.
-    u = jnp.einsum("pda,pd->pa", jacobian, x)[:, None] - jnp.einsum("pda,jd->pja", jacobian, row_x)
-    v = (
-        jnp.einsum("jda,pd->jpa", row_jacobian, x)
-        - jnp.einsum("jda,jd->ja", row_jacobian, row_x)[:, None]
-    )
-    left = jnp.einsum("pj,pda->jda", -slope, jacobian)
-    left = jnp.concatenate([left, jnp.einsum("pj,pja->jpa", -curvature, u)], axis=1)
-    right = jnp.concatenate([row_jacobian, v], axis=1)
-    blocks = jnp.einsum("jka,jkb->ajb", left, right)
-    if not energies:
-        return blocks
-    # Rows v: observing the row's forces of a kernel centred on the query's energy, and the reverse.
-    energy_column = jnp.einsum("pj,jpa->ja", slope, v)
-    energy_row = -jnp.einsum("pj,pja->aj", slope, u)
-    corner = jnp.sum(kernel.base.derivative(0, scaled), axis=0)
-    below = jnp.concatenate([energy_column, corner[:, None]], axis=1)
-    return jnp.concatenate(
-        [jnp.concatenate([blocks, energy_row[:, :, None]], axis=2), below[None]], axis=0
+    prepared_rows, center = prepare_rows(kernel, hyper, select(rows))
+    prepared = prepare_columns(kernel, hyper, select(columns), center)
+    prepared_rows, prepared = jax.lax.optimization_barrier((prepared_rows, prepared))
+    return jax.lax.map(
+        lambda query: column_blocks(kernel, energies, hyper["lengthscale"], query, prepared_rows),
+        prepared,
     )
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _diagonal(kernel: Kernel, energies: bool, hyper: Any, references: System) -> Array:
     def one(system: System) -> Array:
-        x, jacobian = _jacobian(kernel, hyper, system, permuted=True)
-        row_x, row_jacobian = _jacobian(kernel, hyper, system, permuted=False)
-        block = _column_blocks(
-            kernel, energies, hyper["lengthscale"],
-            (x - row_x, jacobian), (jnp.zeros_like(row_x)[None], row_jacobian[None]),
-        )  # fmt: skip
-        return jnp.diagonal(block[:, 0])
+        single = jax.tree.map(lambda leaf: leaf[None], system)
+        rows, center = prepare_rows(kernel, hyper, single)
+        query = jax.tree.map(lambda leaf: leaf[0], prepare_columns(kernel, hyper, single, center))
+        return jnp.diagonal(
+            column_blocks(kernel, energies, hyper["lengthscale"], query, rows)[:, 0]
+        )
 
     diagonal = jax.lax.map(one, references)
     if not energies:
