@@ -1,12 +1,15 @@
-"""Gradient-domain kernel potentials: GDML, sGDML and their kin with any descriptor and radial kernel."""
+"""Gradient-domain kernel potentials: GDML, sGDML and kin, any descriptor and radial kernel."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from jaxff.gdml import expansion as exp
+from jaxff.kernels import groups
 from jaxff.kernels.kernel import Kernel
 from jaxff.potential import Potential, Spec
 from jaxff.system import System
@@ -17,25 +20,28 @@ __all__ = ["KernelPotential", "potential"]
 
 @dataclass(frozen=True, eq=False)
 class KernelPotential(Potential):
-    """A potential that is linear in its coefficients; :func:`jaxff.gdml.fit` needs to know its kernel.
+    """A potential that is linear in its coefficients.
+
+    :func:`jaxff.gdml.fit` needs to know its kernel.
 
     Attributes:
         kernel: The kernel.
     """
 
-    kernel: Kernel | None = None
+    kernel: Kernel = field(kw_only=True)
 
 
 def potential(kernel: Kernel) -> KernelPotential:
     r"""Gradient-domain kernel potential.
 
-    Parameters are a dict: ``hyper`` (length scale and descriptor parameters), ``numbers`` (atoms), ``references``
-    (stack of systems), ``coefficients`` (forces and, with energy labels, energies), ``expansion`` (what prediction
-    reads, see :mod:`jaxff.gdml.expansion`) and ``constant`` (eV). ``init`` takes ``hyper`` by name and places
-    references with zero coefficients; :func:`jaxff.gdml.fit` fills them in.
+    Parameters are a dict: ``hyper`` (length scale and descriptor parameters), ``numbers`` (atoms),
+    ``references`` (stack of systems), ``coefficients`` (forces and, with energy labels, energies),
+    ``expansion`` (what prediction reads, see :mod:`jaxff.gdml.expansion`) and ``constant`` (eV).
+    ``init`` takes ``hyper`` by name and places references with zero coefficients;
+    :func:`jaxff.gdml.fit` fills them in.
 
-    One potential accepts single systems and stacks; packs are refused. Atoms in another order or of other elements
-    than the references give NaN inside ``jit`` and an error outside.
+    One potential accepts single systems and stacks; packs are refused. Atoms in another order or of
+    other elements than the references give NaN inside ``jit`` and an error outside.
 
     Reference:
         Chmiela et al., Sci. Adv. 3, e1603015 (2017), doi:10.1126/sciadv.1603015;
@@ -82,8 +88,11 @@ def _place(kernel: Kernel, systems: System, hyper: dict[str, Any]) -> Params:
         raise ValueError("a kernel on interatomic geometry needs at least two atoms, got one")
     if bool(jnp.any(systems.numbers != systems.numbers[0])):
         raise ValueError("all references must list the same atoms in the same order")
+    if kernel.permutations is not None:
+        groups.verify(kernel.permutations, np.asarray(systems.numbers[0]))
     kernel.check_hyper(hyper)
     hyper = {name: jnp.asarray(value, jnp.float64) for name, value in hyper.items()}
+    _check_features(kernel, hyper, systems)
     coefficients = {"forces": jnp.zeros_like(systems.positions)}
     params = {
         "hyper": hyper,
@@ -96,6 +105,16 @@ def _place(kernel: Kernel, systems: System, hyper: dict[str, Any]) -> Params:
     if systems.cell is not None:
         params["cell"] = systems.cell[0]
     return params
+
+
+def _check_features(kernel: Kernel, hyper: dict[str, Array], systems: System) -> None:
+    features = jax.jit(lambda s: jax.vmap(lambda one: kernel.features(hyper, one))(s))(systems)
+    bad = np.flatnonzero(~np.isfinite(np.asarray(features)).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"the descriptor of reference geometry {bad[0]} is not finite ({len(bad)} such "
+            "geometries): look for atoms in the same place, or coordinates that are not numbers"
+        )
 
 
 def _energy(kernel: Kernel, params: Params, system: System) -> Array:
@@ -124,9 +143,9 @@ def _energy(kernel: Kernel, params: Params, system: System) -> Array:
 def _same_atoms(numbers: Array, expected: Array) -> Array:
     """One where atoms agree, NaN where not: an energy for other atoms must not look like one."""
     same = jnp.all(numbers == expected, axis=-1)
-    if not isinstance(same, jax.core.Tracer) and not bool(jnp.all(same)):
+    if not isinstance(same, Tracer) and not bool(jnp.all(same)):
         raise ValueError(
             f"the kernel was made for atoms {expected.tolist()} in this order, "
-            f"got {numbers.reshape(-1, numbers.shape[-1])[0].tolist()}"
+            f"got {np.asarray(numbers)[~np.asarray(same)][0].tolist()}"
         )
     return jnp.where(same, 1.0, jnp.nan)

@@ -1,8 +1,9 @@
 r"""Base kernels as functions of the scaled squared distance, with their derivatives declared.
 
-A radial kernel is :math:`\kappa(d) = h(s)` with :math:`s = d^2/\ell^2`. Written in the squared distance, every
-derivative that exists at coincident points is regular there, whereas differentiating through a norm gives NaN on the
-diagonal of the kernel matrix. Each kernel therefore carries :math:`h, h', h'', \dots` as a chain of rules.
+A radial kernel is :math:`\kappa(d) = h(s)` with :math:`s = d^2/\ell^2`. Written in the squared
+distance, every derivative that exists at coincident points is regular there, whereas
+differentiating through a norm gives NaN on the diagonal of the kernel matrix. Each kernel therefore
+carries :math:`h, h', h'', \dots` as a chain of rules.
 """
 
 from collections.abc import Callable
@@ -24,10 +25,10 @@ class BaseKernel:
 
     Attributes:
         name: Name in files.
-        profiles: The function of the scaled squared distance and its successive derivatives; the last is only ever
-            multiplied by quantities that vanish at coincident points.
-        smoothness: How many derivatives with respect to the points exist at coincidence. Observing quantities of
-            order m and n together needs m + n.
+        profiles: The function of the scaled squared distance and its successive derivatives; the
+            last is only ever multiplied by quantities that vanish at coincident points.
+        smoothness: How many derivatives with respect to the points exist at coincidence. Observing
+            quantities of order m and n together needs m + n.
     """
 
     name: str
@@ -39,14 +40,16 @@ class BaseKernel:
 
         Args:
             order: 0 for the kernel itself.
-            scaled_square: Squared distance over squared length scale; rounding below zero is read as zero.
+            scaled_square: Squared distance over squared length scale; rounding below zero is read
+                as zero.
 
         Raises:
-            ValueError: If the kernel declares fewer derivatives.
+            ValueError: If the order is negative, or the kernel declares fewer derivatives.
         """
-        if order >= len(self.profiles):
+        if not 0 <= order < len(self.profiles):
             raise ValueError(
-                f"kernel {self.name} declares {len(self.profiles) - 1} derivatives, asked for {order}"
+                f"kernel {self.name} declares {len(self.profiles) - 1} derivatives, "
+                f"asked for order {order}"
             )
         return _chain(self, order)(scaled_square)
 
@@ -61,7 +64,8 @@ def _chain(kernel: BaseKernel, order: int) -> Profile:
     @function.defjvp
     def _rule(primals, tangents):
         (scaled_square,), (tangent,) = primals, tangents
-        # The derivative passes through the clip: at coincident points the curvature of s still counts.
+        # The derivative passes through the clip: at coincident points the curvature of s still
+        # counts.
         slope = kernel.derivative(order + 1, scaled_square)
         return function(scaled_square), slope * tangent
 
@@ -90,7 +94,8 @@ matern52 = BaseKernel(
 )
 r"""Matérn 5/2, :math:`(1 + t + t^2/3) e^{-t}` with :math:`t = \sqrt5\, d/\ell`.
 
-Rasmussen & Williams, Gaussian Processes for Machine Learning (2006), eq. 4.17; used by Chmiela et al. (2018).
+Rasmussen & Williams, Gaussian Processes for Machine Learning (2006), eq. 4.17; used by Chmiela et
+al. (2018).
 """
 
 

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxff.kernels.groups import verify
 from jaxff.kernels.base import BaseKernel
+from jaxff.kernels.groups import verify
 from jaxff.system import System
 from jaxff.types import Array, Float, Int
 
@@ -20,8 +20,8 @@ __all__ = ["Descriptor", "Kernel"]
 Descriptor = Callable[..., Array]
 """Function of ``(system, neighbors=None, **hyper)`` giving the features of one system.
 
-One whose features permute with the atoms may offer ``permute(permutations) -> indices`` (as inverse distances do);
-any other is evaluated on every permuted system.
+One whose features permute with the atoms may offer ``permute(permutations) -> indices`` (as inverse
+distances do); any other is evaluated on every permuted system.
 """
 
 
@@ -29,12 +29,14 @@ any other is evaluated on every permuted system.
 class Kernel:
     r"""Symmetric kernel :math:`k(r, r') = \sum_p \kappa(\lVert\varphi(r_p) - \varphi(r')\rVert)`.
 
-    The sum (not a mean) runs over a permutation group; without one, this is the plain kernel of GDML.
+    The sum (not a mean) runs over a permutation group; without one, this is the plain kernel of
+    GDML.
 
     Attributes:
         descriptor: Features of a system.
         base: Radial kernel on the features.
-        permutations: Closed group of atom permutations, identity included; ``None`` for the identity alone.
+        permutations: Closed group of atom permutations, identity included; ``None`` for the
+            identity alone.
 
     Raises:
         ValueError: If the permutations are no group.
@@ -61,7 +63,12 @@ class Kernel:
         return ("lengthscale", *extra)
 
     def check_hyper(self, hyper: dict[str, Any]) -> None:
-        """Raise ValueError unless exactly the expected hyperparameters are given."""
+        """Refuse hyperparameters other than the expected ones.
+
+        Raises:
+            ValueError: If one is missing or unknown, or the length scale is not one positive
+                number.
+        """
         required = {"lengthscale"} | {
             name
             for name, p in inspect.signature(self.descriptor).parameters.items()
@@ -72,6 +79,16 @@ class Kernel:
             raise ValueError(
                 f"hyper must name {self.hyper_names}; missing {sorted(missing)}, "
                 f"unknown {sorted(unknown)}"
+            )
+        lengthscale = np.asarray(hyper["lengthscale"])
+        if (
+            lengthscale.shape != ()
+            or lengthscale.dtype.kind not in "iuf"
+            or not (np.isfinite(lengthscale) and lengthscale > 0)
+        ):
+            raise ValueError(
+                "lengthscale must be one positive number, in the unit of the descriptor, got "
+                f"{hyper['lengthscale']!r}"
             )
 
     def features(self, hyper: dict[str, Array], system: System) -> Float[Array, " features"]:
@@ -84,7 +101,8 @@ class Kernel:
     ) -> Float[Array, "perms features"]:
         """Features of one system under every permutation.
 
-        Permuting the query instead of the references gives the same sum with P times less memory traffic.
+        Permuting the query instead of the references gives the same sum with P times less memory
+        traffic.
 
         Raises:
             ValueError: If the permutations act on another number of atoms.

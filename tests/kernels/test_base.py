@@ -1,0 +1,129 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from kernel_models import WATER
+from models import difference
+
+from jaxff.descriptors import inverse_distances
+from jaxff.kernels import BaseKernel, matern52, rbf
+from jaxff.system import System
+
+KERNELS = [matern52, rbf]
+POINTS = np.array([0.01, 0.1, 0.5, 1.0, 3.0, 20.0])
+
+
+def matern_by_distance(s):
+    t = np.sqrt(5 * s)
+    return (1 + t + t**2 / 3) * np.exp(-t)
+
+
+def rbf_by_distance(s):
+    return np.exp(-s / 2)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "plain"), [(matern52, matern_by_distance), (rbf, rbf_by_distance)]
+)
+def test_profiles_have_their_textbook_values(kernel, plain):
+    assert np.allclose(kernel.derivative(0, jnp.asarray(POINTS)), plain(POINTS), rtol=1e-14)
+    assert kernel.derivative(0, jnp.asarray(0.0)) == 1.0
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
+def test_each_profile_is_the_derivative_of_the_one_before(kernel):
+    for order in range(1, len(kernel.profiles)):
+        h = 1e-3 * POINTS
+        profile = jax.jit(kernel.profiles[order - 1])
+        f = {k: profile(jnp.asarray(POINTS + k * h)) for k in (-2, -1, 1, 2)}
+        numeric = (f[-2] - 8 * f[-1] + 8 * f[1] - f[2]) / (12 * h)
+        found = kernel.derivative(order, jnp.asarray(POINTS))
+        assert np.allclose(found, numeric, rtol=1e-8, atol=1e-13), order
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
+def test_differentiation_follows_the_chain(kernel):
+    function = lambda s: kernel.derivative(0, s)  # noqa: E731
+    for order in range(1, len(kernel.profiles)):
+        function = jax.grad(function)
+        found = jax.vmap(function)(jnp.asarray([0.0, *POINTS]))
+        assert np.array_equal(found, kernel.derivative(order, jnp.asarray([0.0, *POINTS])))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "at_zero"),
+    [(matern52, [1, -5 / 6, 25 / 12]), (rbf, [(-0.5) ** n for n in range(7)])],
+    ids=["matern52", "rbf"],
+)
+def test_values_at_coincidence_are_the_limits(kernel, at_zero):
+    for order, expected in enumerate(at_zero):
+        assert np.isclose(kernel.derivative(order, jnp.asarray(0.0)), expected, rtol=1e-15)
+        near = kernel.derivative(order, jnp.asarray(1e-16))
+        assert np.isclose(near, expected, rtol=1e-7)
+
+
+def test_the_singular_profile_is_finite_and_multiplied_away():
+    assert matern52.derivative(3, jnp.asarray(0.0)) == 0.0
+    s = jnp.asarray(1e-14)
+    assert np.isclose(matern52.derivative(3, s) * jnp.sqrt(5 * s), -125 / 24, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
+def test_more_derivatives_than_declared_are_refused(kernel):
+    beyond = len(kernel.profiles)
+    with pytest.raises(ValueError, match=f"{kernel.name} declares {beyond - 1} derivatives"):
+        kernel.derivative(beyond, jnp.asarray(1.0))
+    with pytest.raises(ValueError, match="declares"):
+        jax.grad(lambda s: kernel.derivative(beyond - 1, s))(jnp.ones(()))
+    with pytest.raises(ValueError, match="order"):
+        kernel.derivative(-1, jnp.asarray(1.0))
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
+def test_rounding_below_zero_reads_as_zero(kernel):
+    for order in range(3):
+        below = kernel.derivative(order, jnp.asarray(-1e-17))
+        assert below == kernel.derivative(order, jnp.asarray(0.0))
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
+def test_nan_stays_nan(kernel):
+    assert np.isnan(kernel.derivative(0, jnp.asarray(np.nan)))
+
+
+def of_points(kernel: BaseKernel, lengthscale: float):
+    return lambda a, b: kernel.derivative(0, jnp.sum((a - b) ** 2) / lengthscale**2)
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
+def test_mixed_second_derivative_at_coincident_points(kernel):
+    x, scale = jnp.asarray([0.3, -1.0, 0.2]), 1.7
+    block = jax.jit(jax.jacfwd(jax.grad(of_points(kernel, scale)), argnums=1))(x, x)
+    curvature = {"matern52": 5 / 3, "rbf": 1.0}[kernel.name] / scale**2
+    assert np.allclose(block, curvature * np.eye(3), atol=1e-15)
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
+def test_derivatives_up_to_fourth_order_are_finite_at_coincidence(kernel):
+    assert kernel.smoothness >= 4
+    x = jnp.asarray([0.3, -1.0])
+    function = of_points(kernel, 0.9)
+    third = jax.jit(jax.jacfwd(jax.hessian(function), argnums=1))
+    assert np.allclose(third(x, x), 0.0, atol=1e-12)
+    y = x + jnp.asarray([0.4, 0.1])
+    assert np.allclose(third(x, y), difference(lambda b: jax.hessian(function)(x, b), y), atol=1e-7)
+
+
+def test_force_force_block_of_a_geometry_with_itself():
+    """The block that an unguarded square root gets wrong: 5/(3 l²) JᵀJ."""
+    scale, system = 1.3, System(WATER, [8, 1, 1])
+
+    def kernel(a, b):
+        first, second = (inverse_distances(system.replace(positions=r)) for r in (a, b))
+        return matern52.derivative(0, jnp.sum((first - second) ** 2) / scale**2)
+
+    positions = system.positions
+    block = jax.jit(jax.jacfwd(jax.grad(kernel), argnums=1))(positions, positions)
+    jacobian = jax.jit(jax.jacfwd(lambda r: inverse_distances(system.replace(positions=r))))
+    j = jacobian(positions).reshape(3, 9)
+    assert np.allclose(block.reshape(9, 9), 5 / (3 * scale**2) * j.T @ j, atol=1e-14)
