@@ -22,10 +22,11 @@ from jaxff.types import Params
 __all__ = ["load", "save"]
 
 _FORMAT = "jaxff-1"
+_DAMAGE = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
 
 
 def _build_gdml(*, descriptor: Any, base: str, permutations: Any) -> Potential:
-    function = descriptor if callable(descriptor) else getattr(descriptors, descriptor)
+    function: Any = descriptor if callable(descriptor) else getattr(descriptors, descriptor)
     return gdml_potential(kernels.Kernel(function, getattr(kernels, base), permutations))
 
 
@@ -44,7 +45,8 @@ def save(path: str | os.PathLike, potential: Potential, params: Params) -> None:
     """Write a potential and its parameters, atomically.
 
     Raises:
-        ValueError: If the potential has no recipe: one of its parts is a function that files do not know.
+        ValueError: If the potential has no recipe: one of its parts is a function that files do not
+            know.
     """
     from safetensors.numpy import save as to_bytes
 
@@ -88,11 +90,13 @@ def load(
         structure = json.loads(metadata["jaxff"])
         if structure["format"] != _FORMAT:
             raise ValueError(f"format {structure['format']!r}, expected {_FORMAT!r}")
-        spec = _decode(structure["spec"], arrays, descriptors or {})
+        potential = _decode(structure["spec"], arrays, descriptors or {})
+        if not isinstance(potential, Potential):
+            raise ValueError("it describes no potential")
         params = jax.tree.map(jnp.asarray, _decode(structure["params"], arrays, {}))
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, *_DAMAGE) as error:
         raise ValueError(f"{path}: not a model of jaxff, or damaged: {error}") from error
-    return spec, params
+    return potential, params
 
 
 def _encode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
@@ -109,7 +113,8 @@ def _encode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
         return {kind: [_encode(value, arrays) for value in node]}
     if isinstance(node, np.ndarray | jax.Array):
         name = str(len(arrays))
-        arrays[name] = np.ascontiguousarray(node)
+        # Not ascontiguousarray, which gives scalars an axis.
+        arrays[name] = np.asarray(node, order="C")
         return {"array": name}
     if node is None or isinstance(node, str | int | float | bool):
         return {"value": node}
@@ -141,7 +146,7 @@ def _build(builder: str, arguments: dict[str, Any], custom: Mapping[str, Any]) -
         raise ValueError(f"unknown potential {builder!r}; known: {sorted(_BUILDERS)}")
     for name, known in _CHOICES.items():
         value = arguments.get(name)
-        if name == "descriptor" and value in custom:
+        if name == "descriptor" and isinstance(value, str) and value in custom:
             arguments[name] = custom[value]
         elif value is not None and value not in known:
             raise ValueError(f"unknown {name} {value!r}; known: {sorted(known)}; pass it to load")

@@ -112,7 +112,7 @@ def random_params(case: Case, *, energies: bool = False, seed: int = 0):
 
 
 def scalar_kernel(case: Case):
-    """``k(r, r')`` of flat positions, written down directly: a sum over permuted first arguments."""
+    """``k(r, r')`` of flat positions, written down: a sum over permuted first arguments."""
     template = jax.tree.map(lambda leaf: leaf[0], case.references)
     permutations = case.kernel.permutations
     if permutations is None:

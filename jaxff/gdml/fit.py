@@ -54,9 +54,9 @@ def fit(
 ) -> tuple[Params, FitInfo]:
     r"""Fit the coefficients of a kernel potential to labels at its references.
 
-    Solves :math:`(K + \lambda + \sigma_\mathrm{noise}^2)\,\beta = y` with labels divided by one scale, the standard
-    deviation of the forces. Energies among the labels constrain the fit; their mean is the constant. Without them
-    the constant stays as it is: see :func:`fit_constant`.
+    Solves :math:`(K + \lambda + \sigma_\mathrm{noise}^2)\,\beta = y` with labels divided by one
+    scale, the standard deviation of the forces. Energies among the labels constrain the fit; their
+    mean is the constant. Without them the constant stays as it is: see :func:`fit_constant`.
 
     Args:
         potential: From :func:`jaxff.gdml.potential`.
@@ -64,14 +64,17 @@ def fit(
         labels: ``"forces"`` ``(N, atoms, 3)`` in eV/Å and, optionally, ``"energy"`` ``(N,)`` in eV.
         solver: For instance ``solvers.cholesky()``.
         regularization: λ, dimensionless on the scaled labels.
-        relative: Multiply λ by the mean diagonal of the matrix, which makes it independent of the length scale.
-        noise: Standard deviation by label name, in the unit of the label: the relative weight of energies and forces.
+        relative: Multiply λ by the mean diagonal of the matrix, which makes it independent of the
+            length scale.
+        noise: Standard deviation by label name, in the unit of the label: the relative weight of
+            energies and forces.
 
     Returns:
         New parameters and a report.
 
     Raises:
-        ValueError: For labels that are missing, unknown, of wrong shape or not finite, and for unusable numbers.
+        ValueError: For labels that are missing, unknown, of wrong shape or not finite, and for
+            unusable numbers.
         RuntimeError: If the solver did not converge.
 
     Reference:
@@ -119,8 +122,8 @@ class ConstantFit(NamedTuple):
 
     Attributes:
         constant: Mean difference between labels and integrated forces, eV.
-        slope: Least-squares slope of labels against predictions: near -1 gradients were given for forces, otherwise
-            far from 1 units differ.
+        slope: Least-squares slope of labels against predictions: near -1 gradients were given for
+            forces, otherwise far from 1 units differ.
         correlation: Pearson correlation of labels and predictions.
         rmse: Remaining difference in eV.
         warnings: Sentences for the user; empty if all is well.
@@ -136,8 +139,9 @@ class ConstantFit(NamedTuple):
 def fit_constant(
     potential: KernelPotential, params: Params, energies: Any
 ) -> tuple[Params, ConstantFit]:
-    """Fix the integration constant by the energies of the references, and say whether they fit the forces.
+    """Fix the integration constant by the energies of the references.
 
+    The report says whether they fit the forces.
     Never refuses: with few or very inexact forces a low correlation is no proof of wrong labels.
 
     Args:
@@ -213,8 +217,8 @@ def _kernel(potential: KernelPotential):
 def _references(params: Params) -> System:
     if "references" not in params:
         raise ValueError(
-            "these parameters hold no reference geometries (models read from sGDML files lack them): "
-            "start again from potential.init"
+            "these parameters hold no reference geometries (models read from sGDML files lack "
+            "them): start again from potential.init"
         )
     return params["references"]
 
@@ -240,9 +244,9 @@ def _check_numbers(regularization: float, noise: dict, labels: Mapping[str, Any]
     if not (np.isfinite(regularization) and regularization >= 0):
         raise ValueError(f"regularization must be finite and not negative, got {regularization}")
     for name, value in noise.items():
-        if name not in labels or not value > 0:
+        if name not in labels or not 0 < value < np.inf:
             raise ValueError(
-                f"noise must name fitted labels {sorted(labels)} with positive values, "
+                f"noise must name fitted labels {sorted(labels)} with finite positive values, "
                 f"got {name}: {value}"
             )
 

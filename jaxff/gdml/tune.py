@@ -19,7 +19,7 @@ __all__ = ["Trial", "Tuning", "tune"]
 
 
 class Trial(NamedTuple):
-    """One length scale: its fit and the error of validation forces in eV/Å (NaN if it was not needed)."""
+    """One length scale: its fit and the RMSE of validation forces in eV/Å (NaN if not needed)."""
 
     lengthscale: float
     rmse: float
@@ -33,7 +33,8 @@ class Tuning(NamedTuple):
         params: Parameters of the best trial.
         best: The best trial.
         trials: All trials, in the order they were made.
-        on_boundary: Whether the best length scale is the smallest or largest one tried, with more possible beyond.
+        on_boundary: Whether the best length scale is the smallest or largest one tried, with more
+            possible beyond.
     """
 
     params: Params
@@ -50,6 +51,7 @@ def tune(
     valid_forces: Any,
     *,
     lengthscales: Sequence[float],
+    hyper: Mapping[str, Any] | None = None,
     solver: Solver,
     regularization: float,
     relative: bool = False,
@@ -59,7 +61,8 @@ def tune(
     """Fit for each length scale and keep the one with the lowest validation force RMSE.
 
     Length scales are tried in ascending order, and the search stops as soon as the error rises, as the error has one
-    minimum in practice. A single length scale needs no validation set.
+    minimum in practice. It also stops where the matrix is no longer positive definite, as too long
+    length scales make it. A single length scale needs no validation set.
 
     Args:
         potential: From :func:`jaxff.gdml.potential`.
@@ -68,6 +71,7 @@ def tune(
         valid_systems: Stack of validation systems.
         valid_forces: Their forces in eV/Å.
         lengthscales: Candidates, in the unit of the descriptor.
+        hyper: Other hyperparameters, which stay as they are.
         solver: See :func:`jaxff.gdml.fit`, as the next three.
         regularization: λ on the scaled labels.
         relative: Whether λ is relative to the mean diagonal.
@@ -75,10 +79,13 @@ def tune(
         progress: Called after each trial.
 
     Raises:
-        ValueError: If there is no candidate, one is not positive, or several lack a validation set.
+        ValueError: If there is no candidate, one is not positive, several lack a validation set, or
+            its forces are of another shape or not finite.
+        numpy.linalg.LinAlgError: If not even the smallest length scale could be fitted.
 
     Reference:
-        Chmiela et al., Comput. Phys. Commun. 240, 38 (2019), doi:10.1016/j.cpc.2019.02.007, model selection.
+        Chmiela et al., Comput. Phys. Commun. 240, 38 (2019), doi:10.1016/j.cpc.2019.02.007, model
+        selection.
     """
     candidates = sorted({float(value) for value in lengthscales})
     if not candidates or not all(np.isfinite(v) and v > 0 for v in candidates):
@@ -88,15 +95,23 @@ def tune(
             f"choosing among {len(candidates)} length scales needs a validation set; give one, or "
             "a single length scale"
         )
-    params = potential.init(jax.random.key(0), systems, hyper={"lengthscale": candidates[0]})
+    if valid_systems is not None:
+        valid_forces = _checked(valid_forces, valid_systems)
+    start = {**(hyper or {}), "lengthscale": candidates[0]}
+    params = potential.init(jax.random.key(0), systems, hyper=start)
     predict = jax.jit(lambda energy_fn, s: forces(energy_fn)(s))
     trials, best_params, best = [], None, None
     for value in candidates:
         start = {**params, "hyper": {**params["hyper"], "lengthscale": jnp.asarray(value)}}
-        fitted, info = fit(
-            potential, start, labels,
-            solver=solver, regularization=regularization, relative=relative, noise=noise,
-        )  # fmt: skip
+        try:
+            fitted, info = fit(
+                potential, start, labels,
+                solver=solver, regularization=regularization, relative=relative, noise=noise,
+            )  # fmt: skip
+        except np.linalg.LinAlgError:
+            if best is None:
+                raise
+            break
         rmse = np.nan
         if valid_systems is not None:
             difference = predict(bind(potential, fitted), valid_systems) - jnp.asarray(valid_forces)
@@ -112,3 +127,12 @@ def tune(
     stopped_inside = trials[-1] is not best
     on_boundary = len(candidates) > 1 and (best is trials[0] or not stopped_inside)
     return Tuning(best_params, best, tuple(trials), on_boundary)
+
+
+def _checked(forces: Any, systems: System) -> np.ndarray:
+    found = np.asarray(np.nan if forces is None else forces, float)
+    if found.shape != systems.positions.shape or not np.all(np.isfinite(found)):
+        raise ValueError(
+            f"valid_forces must be finite and of shape {systems.positions.shape}, got {found.shape}"
+        )
+    return found

@@ -1,8 +1,8 @@
-"""Model files of the sGDML package (``type='m'``), read and written.
+r"""Model files of the sGDML package (``type='m'``), read and written.
 
 Models trained elsewhere predict here, and models fitted here predict there. The file stores
-:math:`\\alpha = -\\beta/\\mathrm{std}`, descriptors and contracted Jacobians, but no geometries: a loaded model predicts,
-but cannot be refitted.
+:math:`\alpha = -\beta/\mathrm{std}`, descriptors and contracted Jacobians, but no geometries: a
+loaded model predicts, but cannot be refitted.
 
 Reference:
     Chmiela et al., Comput. Phys. Commun. 240, 38 (2019), doi:10.1016/j.cpc.2019.02.007.
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,6 +23,7 @@ from jaxff.data.sgdml_format import check_type, resolve_unit, text
 from jaxff.descriptors.inverse_distances import inverse_distances
 from jaxff.gdml.expansion import assemble
 from jaxff.gdml.potential import KernelPotential, potential
+from jaxff.kernels import groups
 from jaxff.kernels.base import matern52
 from jaxff.kernels.kernel import Kernel
 from jaxff.types import Params
@@ -99,7 +101,8 @@ def read(
         length_unit: Unit of length, where the file has no ``r_unit``.
 
     Raises:
-        ValueError: If the file is damaged, no model, incomplete, of inconsistent shapes, or its units are unknown.
+        ValueError: If the file is damaged, no model, incomplete, of inconsistent shapes, or its
+            units are unknown.
         FileNotFoundError: If there is no such file.
     """
     where = f"{path}: "
@@ -113,26 +116,28 @@ def read(
     length_unit = resolve_unit(raw, "r_unit", length_unit, units.to_angstrom, where)
     ev, angstrom = units.to_ev(energy_unit), units.to_angstrom(length_unit)
     _check_shapes(raw, where)
-    perms = raw["perms"].astype(int)
+    perms, numbers = raw["perms"].astype(int), raw["z"].astype(int)
     try:
+        groups.verify(perms, numbers)
         kernel = Kernel(inverse_distances, matern52, perms)
     except ValueError as error:
         raise ValueError(f"{where}perms: {error}") from error
     scale = float(raw.get("std", 1.0)) * ev
-    # Descriptors are inverse lengths; w = J α carries 1/length² next to the label scale.
+    # Descriptors are inverse lengths, α is a length squared, and so J α has no unit: next to the
+    # label scale in energy per length they make coefficients and weights of the file's units.
     features = jnp.asarray(raw["R_desc"].T / angstrom)
     weights = jnp.asarray(raw["R_d_desc_alpha"] * (-scale / angstrom))
     energy_weights = jnp.asarray(raw["alphas_E"] * scale) if "alphas_E" in raw else None
     params = {
         "hyper": {"lengthscale": jnp.asarray(float(raw["sig"]) / angstrom)},
-        "numbers": jnp.asarray(raw["z"].astype(int)),
+        "numbers": jnp.asarray(numbers),
         "expansion": assemble(features, weights, energy_weights),
         "constant": jnp.asarray(float(raw["c"]) * ev),
     }
     coefficients = {}
     if "alphas_F" in raw:
         coefficients["forces"] = jnp.asarray(
-            raw["alphas_F"].reshape(len(features), -1, 3) * (-scale)
+            raw["alphas_F"].reshape(len(features), -1, 3) * (-scale * angstrom)
         )
     if energy_weights is not None:
         coefficients["energy"] = energy_weights
@@ -171,8 +176,7 @@ def _check_shapes(raw: Mapping[str, np.ndarray], where: str) -> None:
 
 
 def _check_finite(params: Params, where: str) -> None:
-    numbers = [*params["expansion"].values(), params["constant"], params["hyper"]["lengthscale"]]
-    if not all(bool(jnp.all(jnp.isfinite(value))) for value in numbers):
+    if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(params)):
         raise ValueError(f"{where}the model holds numbers that are not finite")
     if not params["hyper"]["lengthscale"] > 0:
         raise ValueError(f"{where}sig must be positive, got {params['hyper']['lengthscale']}")
@@ -223,7 +227,8 @@ def save(
 
     Args:
         path: Where to write.
-        potential: A kernel potential of inverse distances and Matérn 5/2, as the format knows no other.
+        potential: A kernel potential of inverse distances and Matérn 5/2, as the format knows no
+            other.
         params: Its fitted parameters.
         provenance: What to record; its units are those of the file.
 
@@ -236,8 +241,20 @@ def save(
             "the sGDML format holds kernels of inverse distances and matern52 only; "
             "use jaxff.io.save for this potential"
         )
+    _check_lattice(params)
     arrays = _arrays(kernel, params, provenance or Provenance())
     write_atomic(path, lambda stream: np.savez_compressed(stream, **arrays))
+
+
+def _check_lattice(params: Params) -> None:
+    references = params.get("references")
+    if references is None or references.cell is None:
+        return
+    if not bool(jnp.all(references.pbc)) or bool(jnp.any(references.cell != references.cell[0])):
+        raise ValueError(
+            "the sGDML format holds one lattice, periodic in three directions, but the references "
+            "have several cells or a direction that is not periodic; use jaxff.io.save"
+        )
 
 
 def _arrays(kernel: Kernel, params: Params, about: Provenance) -> dict[str, Any]:
@@ -248,7 +265,6 @@ def _arrays(kernel: Kernel, params: Params, about: Provenance) -> dict[str, Any]
     atoms = len(params["numbers"])
     perms = np.arange(atoms)[None] if kernel.permutations is None else kernel.permutations
     sigma = float(params["hyper"]["lengthscale"]) * angstrom
-    to_file = -1.0 / (about.scale * angstrom)
 
     def errors(values: Mapping[str, float], factor: float) -> np.ndarray:
         found = {k: float(values.get(k, np.nan)) / factor for k in ("mae", "rmse")}
@@ -270,7 +286,7 @@ def _arrays(kernel: Kernel, params: Params, about: Provenance) -> dict[str, Any]
         "f_err": errors(about.force_error, ev / angstrom),
         "e_err": errors(about.energy_error, ev),
         "R_desc": np.ascontiguousarray(features.T),
-        "R_d_desc_alpha": np.asarray(expansion["weights"]) * (to_file * angstrom**2),
+        "R_d_desc_alpha": np.asarray(expansion["weights"]) / -about.scale,
         "c": float(params["constant"]) / ev,
         "std": scale,
         "sig": int(sigma) if sigma == int(sigma) else sigma,
@@ -283,7 +299,7 @@ def _arrays(kernel: Kernel, params: Params, about: Provenance) -> dict[str, Any]
     }
     coefficients = params.get("coefficients", {})
     if "forces" in coefficients:
-        arrays["alphas_F"] = np.ravel(coefficients["forces"]) * (to_file * angstrom)
+        arrays["alphas_F"] = np.ravel(coefficients["forces"]) / (-about.scale * angstrom**2)
     if "energy_weights" in expansion:
         arrays["alphas_E"] = np.asarray(expansion["energy_weights"]) / (scale * ev)
     cell = params.get("cell")

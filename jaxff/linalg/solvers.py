@@ -1,8 +1,10 @@
-"""Solvers of regularised symmetric systems :math:`(K + D)\\,c = y` with a diagonal :math:`D > 0`."""
+r"""Solvers of regularised symmetric systems :math:`(K + D)\,c = y`, diagonal :math:`D > 0`."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxff.linalg.memory import available_bytes, format_bytes
@@ -31,35 +33,51 @@ Solver = Callable[[KernelOperator, np.ndarray, np.ndarray], Solution]
 """Takes the operator, the right-hand side and the added diagonal (both ``(n,)``)."""
 
 
-def cholesky() -> Solver:
+def cholesky(*, progress: Callable[[float], None] | None = None) -> Solver:
     """Direct solution by a Cholesky factorisation in place.
 
-    Only the lower triangle is assembled and factorised, in one column-ordered array; memory pages of the upper
-    triangle are never touched, so that the peak is little more than half of the full matrix.
+    Only the lower triangle is assembled and factorised, in one column-ordered array; memory pages
+    of the upper triangle are never touched, so that the peak is little more than half of the full
+    matrix.
+
+    Args:
+        progress: Called with the part that is done, between 0 and 1; the assembly ends at one half.
 
     Raises:
         MemoryError: From the solver, if half the matrix exceeds the free memory.
-        numpy.linalg.LinAlgError: From the solver, if the matrix is not positive definite to working precision.
+        numpy.linalg.LinAlgError: From the solver, if the matrix is not positive definite to working
+            precision.
     """
-    return _cholesky
+    return partial(_cholesky, progress or _silent)
 
 
-def _cholesky(operator: KernelOperator, rhs: np.ndarray, diagonal: np.ndarray) -> Solution:
-    from scipy.linalg import lapack
+def _silent(part: float) -> None:
+    del part
 
+
+def _cholesky(
+    progress: Callable[[float], None],
+    operator: KernelOperator,
+    rhs: np.ndarray,
+    diagonal: np.ndarray,
+) -> Solution:
+    from scipy.linalg import get_lapack_funcs
+
+    factorize, substitute = get_lapack_funcs(("potrf", "potrs"), dtype=np.float64)
     size = operator.size
     _check_memory(size)
-    matrix = operator.dense(lower=True)
+    matrix = operator.dense(lower=True, progress=lambda part: progress(0.5 * part))
     matrix[np.diag_indices(size)] += diagonal
-    factor, info = lapack.dpotrf(matrix, lower=1, clean=0, overwrite_a=1)
+    factor, info = factorize(matrix, lower=1, clean=0, overwrite_a=1)
     if info > 0:
         raise np.linalg.LinAlgError(
             f"the regularised kernel matrix is not positive definite at row {info - 1} of {size}: "
             "raise the regularization, remove duplicate geometries, or shorten the length scale"
         )
-    value, _ = lapack.dpotrs(factor, rhs, lower=1)
+    value, _ = substitute(factor, rhs, lower=1)
     del matrix, factor
-    residual = rhs - np.asarray(operator.matvec(value)) - diagonal * value
+    progress(1.0)
+    residual = rhs - np.asarray(operator.matvec(jnp.asarray(value))) - diagonal * value
     relative = float(np.linalg.norm(residual) / max(np.linalg.norm(rhs), np.finfo(float).tiny))
     return Solution(value, relative, 0, bool(np.isfinite(relative)))
 

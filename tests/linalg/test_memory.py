@@ -1,0 +1,24 @@
+import psutil
+import pytest
+
+from jaxff.linalg.memory import available_bytes, format_bytes
+
+
+def test_available_memory_is_plausible():
+    assert 0 < available_bytes() <= psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (1_234_567, "1.23 MB"),
+        (64e9, "64 GB"),
+        (5e12, "5 TB"),
+        (3e15, "3e+03 TB"),
+    ],
+)
+def test_sizes_read_well(count, text):
+    assert format_bytes(count) == text

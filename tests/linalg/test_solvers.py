@@ -1,0 +1,181 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxff.linalg import solvers
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Dense:
+    """A matrix as an operator; the upper triangle is NaN where only the lower one is asked for."""
+
+    def __init__(self, matrix):
+        self.matrix = matrix
+
+    @property
+    def size(self):
+        return len(self.matrix)
+
+    def matvec(self, vector):
+        return self.matrix @ vector
+
+    def diagonal(self):
+        return np.diag(self.matrix)
+
+    def columns(self, index):
+        return self.matrix[:, index]
+
+    def dense(self, *, lower=False):
+        result = np.array(self.matrix, order="F")
+        if lower:
+            result[np.triu_indices(self.size, 1)] = np.nan
+        return result
+
+
+def semidefinite(size=40, rank=25, seed=0):
+    factor = np.random.default_rng(seed).normal(size=(size, rank))
+    return Dense(factor @ factor.T)
+
+
+def test_solution_equals_that_of_numpy():
+    operator = semidefinite()
+    rng = np.random.default_rng(1)
+    rhs, diagonal = rng.normal(size=40), rng.uniform(0.1, 2.0, 40)
+    solution = solvers.cholesky()(operator, rhs, diagonal)
+    expected = np.linalg.solve(operator.matrix + np.diag(diagonal), rhs)
+    assert np.allclose(solution.value, expected, rtol=1e-11)
+    assert solution.residual_norm < 1e-12
+    assert solution.iterations == 0
+    assert solution.converged
+
+
+def test_arguments_are_left_alone():
+    operator = semidefinite()
+    rhs, diagonal, matrix = np.ones(40), np.full(40, 0.3), operator.matrix.copy()
+    solvers.cholesky()(operator, rhs, diagonal)
+    assert np.array_equal(rhs, np.ones(40))
+    assert np.array_equal(diagonal, np.full(40, 0.3))
+    assert np.array_equal(operator.matrix, matrix)
+
+
+def test_residual_is_that_of_the_operator_and_not_of_the_factor():
+    """A dense form that disagrees with the product shows in the residual."""
+    operator = semidefinite()
+    operator.matvec = lambda vector: 1.01 * (operator.matrix @ vector)
+    solution = solvers.cholesky()(operator, np.ones(40), np.full(40, 0.3))
+    assert solution.residual_norm > 1e-3
+
+
+def test_a_matrix_that_is_not_positive_definite_is_refused_with_advice():
+    with pytest.raises(np.linalg.LinAlgError, match="raise the regularization"):
+        solvers.cholesky()(semidefinite(), np.ones(40), np.full(40, -1.0))
+    matrix = np.eye(5)
+    matrix[3, 3] = -1.0
+    with pytest.raises(np.linalg.LinAlgError, match="at row 3 of 5"):
+        solvers.cholesky()(Dense(matrix), np.ones(5), np.zeros(5))
+
+
+def test_a_matrix_with_nan_is_refused():
+    matrix = np.eye(4)
+    matrix[2, 1] = np.nan
+    with pytest.raises(np.linalg.LinAlgError):
+        solvers.cholesky()(Dense(matrix), np.ones(4), np.zeros(4))
+
+
+def test_zero_labels_have_the_zero_solution():
+    solution = solvers.cholesky()(semidefinite(), np.zeros(40), np.ones(40))
+    assert np.array_equal(solution.value, np.zeros(40))
+    assert solution.residual_norm == 0.0
+    assert solution.converged
+
+
+def test_too_large_a_matrix_is_refused_before_it_is_made(monkeypatch):
+    class Huge:
+        size = 1_000_000
+
+        def dense(self, *, lower=False):
+            raise AssertionError("the matrix was asked for")
+
+    with pytest.raises(MemoryError, match=r"1000000 equations needs 4\.4 TB"):
+        solvers.cholesky()(Huge(), np.ones(1), np.ones(1))
+    monkeypatch.setattr(solvers, "available_bytes", lambda: 5000)
+    with pytest.raises(MemoryError, match=r"needs 7\.04 kB, 5 kB are free: use fewer"):
+        solvers.cholesky()(semidefinite(), np.ones(40), np.ones(40))
+
+
+PEAK = """
+import json, resource, numpy as np
+from jaxff.linalg import solvers
+
+class Lower:
+    size = {size}
+    def dense(self, *, lower=False):
+        matrix = np.empty((self.size, self.size), order="F")
+        for column in range(self.size):
+            matrix[column:, column] = 0.1
+        return matrix
+    def matvec(self, vector):
+        return 0.1 * np.sum(vector) * np.ones(self.size)
+
+import scipy.linalg.lapack
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+Lower.size = 64
+solvers.cholesky()(Lower(), np.ones(64), np.ones(64))
+before, Lower.size = peak(), {size}
+solution = solvers.cholesky()(Lower(), np.ones({size}), np.ones({size}))
+print(json.dumps([peak() - before, solution.residual_norm]))
+"""
+
+
+def test_the_upper_triangle_is_never_touched():
+    """Peak memory of a solve, in a process of its own: half the matrix and a little."""
+    size = 4000
+    result = subprocess.run(
+        [sys.executable, "-c", PEAK.format(size=size)],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+    )  # fmt: skip
+    growth, residual = json.loads(result.stdout)
+    assert residual < 1e-10
+    assert 0.45 * size**2 * 8 < growth < 0.62 * size**2 * 8
+
+
+ASSEMBLE = """
+import json, resource, jax, numpy as np
+jax.config.update("jax_enable_x64", True)
+from jaxff.descriptors import inverse_distances
+from jaxff.gdml.operator import GdmlOperator
+from jaxff.kernels import Kernel, matern52
+from jaxff.linalg import solvers
+from jaxff.system import System
+
+positions = np.random.default_rng(0).normal(size=({count}, 3, 3)) * 0.05 + np.eye(3)
+def solve(count):
+    operator = GdmlOperator(
+        Kernel(inverse_distances, matern52), {{"lengthscale": jax.numpy.asarray(1.0)}},
+        System(positions[:count], [8, 1, 1]),
+    )
+    rhs = np.ones(operator.size)
+    return solvers.cholesky()(operator, rhs, np.full(operator.size, 1e-6))
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+solve(400)
+before = peak()
+solution = solve({count})
+print(json.dumps([peak() - before, solution.residual_norm]))
+"""
+
+
+@pytest.mark.slow
+def test_peak_memory_of_a_real_kernel():
+    count = 850
+    result = subprocess.run(
+        [sys.executable, "-c", ASSEMBLE.format(count=count)],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+    )  # fmt: skip
+    growth, residual = json.loads(result.stdout)
+    assert residual < 1e-6
+    assert growth < 0.75 * (9 * count) ** 2 * 8

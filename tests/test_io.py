@@ -1,0 +1,240 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from kernel_models import (
+    CASES,
+    SWAP,
+    Case,
+    log_distances,
+    morse_labels,
+    powers,
+    random_params,
+    water,
+)
+from models import run, springs
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from jaxff import add, bind, energy_and_forces, gdml, io, scale_shift
+from jaxff.kernels import Kernel, matern52
+from jaxff.linalg import solvers
+from jaxff.potential import Potential, Spec
+
+
+def described(leaf):
+    """Type and shape: a scalar that comes back as a vector would still predict, in a wrong shape."""
+    return str(leaf.dtype), leaf.shape
+
+
+def same_predictions(first, second, systems):
+    expected = run(energy_and_forces(bind(*first)), systems)
+    found = run(energy_and_forces(bind(*second)), systems)
+    assert np.array_equal(expected[0], found[0])
+    assert np.array_equal(expected[1], found[1])
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
+
+
+@pytest.mark.parametrize("name", ["matern52", "rbf", "no_symmetry", "periodic"])
+def test_round_trip_of_a_kernel(name, path):
+    case = CASES[name]()
+    model = random_params(case, energies=True)
+    io.save(path, *model)
+    again = io.load(path)
+    same_predictions(model, again, case.references)
+    jax.tree.map(np.testing.assert_array_equal, model[1], again[1])
+    assert jax.tree.structure(model[1]) == jax.tree.structure(again[1])
+    assert jax.tree.map(described, model[1]) == jax.tree.map(described, again[1])
+
+
+def test_a_loaded_kernel_can_be_fitted_again(path):
+    case = CASES["matern52"]()
+    io.save(path, *random_params(case))
+    potential, params = io.load(path)
+    forces = morse_labels(case.references)[1]
+    params, info = gdml.fit(
+        potential, params, {"forces": forces}, solver=solvers.cholesky(), regularization=1e-6
+    )
+    assert info.converged
+
+
+def test_round_trip_of_combinations(path):
+    first, second = (random_params(CASES[name]()) for name in ("matern52", "no_symmetry"))
+    shift = np.linspace(-1, 1, 10)
+    total = scale_shift(add(first[0], second[0]), 2.5, shift)
+    params = (first[1], second[1])
+    io.save(path, total, params)
+    again = io.load(path)
+    assert isinstance(again[1], tuple)
+    same_predictions((total, params), again, water(4))
+    constant = scale_shift(first[0], 0.5, -3.0)
+    io.save(path, constant, first[1])
+    same_predictions((constant, first[1]), io.load(path), water(4))
+
+
+def test_a_descriptor_of_the_user_is_found_by_its_name(path):
+    case = Case(Kernel(powers, matern52, SWAP), 2.0, water(4))
+    potential = gdml.potential(case.kernel)
+    params = potential.init(
+        jax.random.key(0), case.references, hyper={"lengthscale": 2.0, "exponent": 2.0}
+    )
+    io.save(path, potential, params)
+    with pytest.raises(ValueError, match=r"unknown descriptor 'powers'; known: .*pass it to load"):
+        io.load(path)
+    again = io.load(path, descriptors={"powers": powers})
+    same_predictions((potential, params), again, water(4))
+
+
+def test_potentials_without_a_recipe_are_refused(path):
+    generic = random_params(CASES["generic"]())
+    assert not hasattr(log_distances, "name")
+    with pytest.raises(ValueError, match="`name` attribute"):
+        io.save(path, *generic)
+    baseline = springs([[0, 1], [0, 2]])
+    total = add(baseline, random_params(CASES["matern52"]())[0])
+    with pytest.raises(ValueError, match="without a spec"):
+        io.save(path, total, ())
+    assert not path.exists()
+
+
+def test_parameters_that_a_file_cannot_hold_are_refused(path):
+    potential, params = random_params(CASES["matern52"]())
+    with pytest.raises(ValueError, match="cannot hold set"):
+        io.save(path, potential, {**params, "extra": {1, 2}})
+    assert not path.exists()
+
+
+def test_an_interrupted_write_leaves_the_old_file(path, monkeypatch):
+    model = random_params(CASES["matern52"]())
+    io.save(path, *model)
+    before = path.read_bytes()
+    other = {**model[1], "constant": jnp.asarray(9.0)}
+
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        io.save(path, model[0], other)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.fixture
+def content(path):
+    """Bytes, arrays and description of a good file."""
+    io.save(path, *random_params(CASES["matern52"]()))
+    with safe_open(path, "numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        structure = json.loads(file.metadata()["jaxff"])
+    return path.read_bytes(), arrays, structure
+
+
+def test_no_code_is_in_a_file(content):
+    data, _, structure = content
+    assert set(structure) == {"format", "spec", "params"}
+    assert b"pickle" not in data
+    assert structure["spec"]["spec"] == "gdml"
+
+
+@pytest.mark.parametrize("keep", [0, 4, 8, 100, 0.5, 0.999])
+def test_truncated_files_are_refused(path, content, keep):
+    data = content[0]
+    path.write_bytes(data[: keep if isinstance(keep, int) else int(keep * len(data))])
+    with pytest.raises(ValueError, match=r"model\.safetensors: not a model"):
+        io.load(path)
+
+
+def test_garbage_is_refused(path):
+    for data in (b"hello", bytes(1000), b"\xff" * 64, b'{"jaxff": 1}'):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"model\.safetensors: not a model"):
+            io.load(path)
+
+
+def test_safetensors_of_others_are_refused(path):
+    save_file({"weight": np.ones(3)}, path)
+    with pytest.raises(ValueError, match=r"model\.safetensors: not a model"):
+        io.load(path)
+    save_file({"weight": np.ones(3)}, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"model\.safetensors: not a model"):
+        io.load(path)
+
+
+def without(entry):
+    def change(structure):
+        del structure[entry]
+
+    return change
+
+
+def set_spec(**changes):
+    def change(structure):
+        structure["spec"].update(changes)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.update(format="jaxff-99"), "jaxff-99"),
+        (without("format"), "format"),
+        (without("spec"), "spec"),
+        (set_spec(spec="os.system"), "unknown potential 'os.system'"),
+        (lambda s: s["spec"]["arguments"].update(base={"value": "__class__"}), "unknown base"),
+        (lambda s: s["spec"]["arguments"].update(base={"value": ["rbf"]}), "damaged"),
+        (lambda s: s["spec"]["arguments"].update(descriptor={"value": "__doc__"}), "descriptor"),
+        (lambda s: s["spec"]["arguments"].update(descriptor={"array": "0"}), "damaged"),
+        (lambda s: s["spec"]["arguments"].update(descriptor={"value": 3}), "descriptor"),
+        (lambda s: s["spec"]["arguments"].update(permutations={"array": "99"}), "99"),
+        (lambda s: s["spec"]["arguments"].update(more={"value": 1}), "more"),
+        (lambda s: s.update(params={"banana": 1}), "unknown kind of entry 'banana'"),
+        (lambda s: s.update(params=[]), "damaged"),
+        (lambda s: s.update(params={"value": None, "dict": {}}), "unexpected entries"),
+        (lambda s: s.update(params={}), "damaged"),
+        (lambda s: s.update(spec={"value": 3}), "no potential"),
+        (
+            lambda s: s.update(spec={"spec": "add", "arguments": {"potentials": {"list": []}}}),
+            "add",
+        ),
+    ],
+)
+def test_descriptions_of_something_else_are_refused(path, content, change, message):
+    _, arrays, structure = content
+    change(structure)
+    save_file(arrays, path, metadata={"jaxff": json.dumps(structure)})
+    with pytest.raises(ValueError, match=rf"model\.safetensors: not a model.*{message}"):
+        io.load(path)
+
+
+def test_a_description_that_is_no_json_is_refused(path, content):
+    for text in ("{", "[]", "3", "null", '"gdml"'):
+        save_file(content[1], path, metadata={"jaxff": text})
+        with pytest.raises(ValueError, match=r"model\.safetensors: not a model"):
+            io.load(path)
+
+
+def test_there_must_be_a_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.safetensors: no such file"):
+        io.load(tmp_path / "nothing.safetensors")
+
+
+def test_every_recipe_of_the_library_can_be_written_down(path):
+    """A spec may hold arrays, numbers, text, None and further specs."""
+    arguments = {"potentials": [random_params(CASES["rbf"]())[0].spec], "scale": 1.0, "shift": 0.0}
+    potential, params = random_params(CASES["rbf"]())
+    combined = scale_shift(potential, 1.0, 0.0)
+    assert combined.spec is not None
+    assert combined.spec.builder == "scale_shift"
+    assert set(combined.spec.arguments) == set(arguments)
+    unknown = Potential(potential.init, potential.apply, spec=Spec("unknown", arguments))
+    io.save(path, unknown, params)
+    with pytest.raises(ValueError, match="unknown potential 'unknown'"):
+        io.load(path)
