@@ -223,11 +223,12 @@ def _require_cell(system: System) -> Array:
     return system.cell
 
 
-def _with_field(energy_fn: EnergyFn, system: System, neighbors: Any) -> System:
-    """The system with a field to differentiate by; refuses energies that ignore it."""
-    if system.electric_field is None:
-        zero = jnp.zeros((*system.batch_shape, 3), system.positions.dtype)
-        system = system.replace(electric_field=zero)
+def _with_field(energy_fn: EnergyFn, system: System, neighbors: Any) -> tuple[System, Array]:
+    """The system with a field to differentiate by, and that; refuses energies that ignore it."""
+    field = system.electric_field
+    if field is None:
+        field = jnp.zeros((*system.batch_shape, 3), system.positions.dtype)
+        system = system.replace(electric_field=field)
     uses = getattr(energy_fn, "uses", None)
     if uses is None:
         depends = _depends(lambda f: energy_fn(system.replace(electric_field=f), neighbors), system)
@@ -238,7 +239,7 @@ def _with_field(energy_fn: EnergyFn, system: System, neighbors: Any) -> System:
             "this potential does not depend on system.electric_field, so its derivative by the "
             "field is undefined, not zero; add a potential that reads the field"
         )
-    return system
+    return system, field
 
 
 _CALLS = frozenset({"jit", "pjit", "checkpoint", "remat", "remat2", "closed_call"})
@@ -273,13 +274,12 @@ def _field_total(field: Array, energy_fn: EnergyFn, system: System, neighbors: A
 
 
 def _dipole(energy_fn: EnergyFn, system: System, neighbors: Any = None) -> Array:
-    system = _with_field(energy_fn, system, neighbors)
-    return -jax.grad(_field_total)(system.electric_field, energy_fn, system, neighbors)
+    system, field = _with_field(energy_fn, system, neighbors)
+    return -jax.grad(_field_total)(field, energy_fn, system, neighbors)
 
 
-def _field_columns(function: Callable[[Array], Array], system: System) -> Array:
+def _field_columns(function: Callable[[Array], Array], field: Array) -> Array:
     """Derivatives of ``function`` of the field along x, y, z, stacked on a new last axis."""
-    field = system.electric_field
 
     def along(direction):
         return jax.jvp(function, (field,), (jnp.broadcast_to(direction, field.shape),))[1]
@@ -288,15 +288,15 @@ def _field_columns(function: Callable[[Array], Array], system: System) -> Array:
 
 
 def _polarizability(energy_fn: EnergyFn, system: System, neighbors: Any = None) -> Array:
-    system = _with_field(energy_fn, system, neighbors)
+    system, field = _with_field(energy_fn, system, neighbors)
     gradient = jax.grad(_field_total)
-    return -_field_columns(lambda f: gradient(f, energy_fn, system, neighbors), system)
+    return -_field_columns(lambda f: gradient(f, energy_fn, system, neighbors), field)
 
 
 def _born_charges(energy_fn: EnergyFn, system: System, neighbors: Any = None) -> Array:
-    system = _with_field(energy_fn, system, neighbors)
+    system, field = _with_field(energy_fn, system, neighbors)
     return _field_columns(
-        lambda f: _forces(energy_fn, system.replace(electric_field=f), neighbors), system
+        lambda f: _forces(energy_fn, system.replace(electric_field=f), neighbors), field
     )
 
 
@@ -348,10 +348,11 @@ def _outputs(energy_fn: EnergyFn, system: System, neighbors: Any, wanted: set[st
         moved = system.replace(positions=positions)
         if strained:
             moved = strain(moved, deformation)
-        if hasattr(energy_fn, "outputs"):
-            outputs = energy_fn.outputs(moved, neighbors)
-        else:
+        all_outputs = getattr(energy_fn, "outputs", None)
+        if all_outputs is None:
             outputs = {"energy": energy_fn(moved, neighbors)}
+        else:
+            outputs = all_outputs(moved, neighbors)
         return jnp.sum(outputs["energy"]), outputs
 
     zero = jnp.zeros((*system.batch_shape, 3, 3), system.positions.dtype)

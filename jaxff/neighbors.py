@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxff.system import System
 from jaxff.types import Array, Bool, Float, Int
@@ -209,7 +210,7 @@ _Structure = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 def _structures(system: System) -> list[_Structure]:
     """The structures of a system as host arrays, checked."""
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(system)):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(system)):
         raise TypeError("allocate counts pairs on the host: call it outside jit, grad and vmap")
     if system.positions.ndim != 2:
         raise ValueError(

@@ -60,9 +60,9 @@ def tune(
 ) -> Tuning:
     """Fit for each length scale and keep the one with the lowest validation force RMSE.
 
-    Length scales are tried in ascending order, and the search stops as soon as the error rises, as the error has one
-    minimum in practice. It also stops where the matrix is no longer positive definite, as too long
-    length scales make it. A single length scale needs no validation set.
+    Length scales are tried in ascending order, and the search stops as soon as the error rises, as
+    the error has one minimum in practice. It also stops where the matrix is no longer positive
+    definite, as too long length scales make it. A single length scale needs no validation set.
 
     Args:
         potential: From :func:`jaxff.gdml.potential`.
@@ -100,7 +100,8 @@ def tune(
     start = {**(hyper or {}), "lengthscale": candidates[0]}
     params = potential.init(jax.random.key(0), systems, hyper=start)
     predict = jax.jit(lambda energy_fn, s: forces(energy_fn)(s))
-    trials, best_params, best = [], None, None
+    trials: list[Trial] = []
+    best_params, best = params, 0
     for value in candidates:
         start = {**params, "hyper": {**params["hyper"], "lengthscale": jnp.asarray(value)}}
         try:
@@ -109,7 +110,7 @@ def tune(
                 solver=solver, regularization=regularization, relative=relative, noise=noise,
             )  # fmt: skip
         except np.linalg.LinAlgError:
-            if best is None:
+            if not trials:
                 raise
             break
         rmse = np.nan
@@ -120,13 +121,12 @@ def tune(
         trials.append(trial)
         if progress is not None:
             progress(trial)
-        if best is None or rmse < best.rmse:
-            best_params, best = fitted, trial
+        if len(trials) == 1 or rmse < trials[best].rmse:
+            best_params, best = fitted, len(trials) - 1
         else:
             break
-    stopped_inside = trials[-1] is not best
-    on_boundary = len(candidates) > 1 and (best is trials[0] or not stopped_inside)
-    return Tuning(best_params, best, tuple(trials), on_boundary)
+    on_boundary = len(candidates) > 1 and best in (0, len(trials) - 1)
+    return Tuning(best_params, trials[best], tuple(trials), on_boundary)
 
 
 def _checked(forces: Any, systems: System) -> np.ndarray:

@@ -111,7 +111,7 @@ def table(report: Mapping[str, Mapping[str, Any]], title: str = "") -> str:
         report: From :func:`errors`.
         title: First line, if any.
     """
-    rows = [("", "MAE", "RMSE", "max", "unit", "frames")]
+    rows: list[tuple[str, ...]] = [("", "MAE", "RMSE", "max", "unit", "frames")]
     for name, row in report.items():
         numbers = (f"{row[key]:.4g}" for key in ("mae", "rmse", "max"))
         rows.append((name, *numbers, unit_symbol(row["unit"]), str(row["frames"])))
