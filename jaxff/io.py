@@ -33,7 +33,9 @@ def _build_gdml(*, descriptor: Any, base: str, permutations: Any) -> Potential:
 _BUILDERS = {
     "gdml": _build_gdml,
     "add": lambda potentials: add(*potentials),
-    "scale_shift": lambda potentials, scale, shift: scale_shift(potentials[0], scale, shift),
+    "scale_shift": lambda potentials, scale, shift: scale_shift(
+        potentials[0], scale, shift if np.ndim(shift) else float(shift)
+    ),
 }
 _CHOICES = {
     "descriptor": set(descriptors.__all__) - {"InverseDistances"},

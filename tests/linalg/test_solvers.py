@@ -30,7 +30,7 @@ class Dense:
     def columns(self, index):
         return self.matrix[:, index]
 
-    def dense(self, *, lower=False):
+    def dense(self, *, lower=False, progress=None):
         result = np.array(self.matrix, order="F")
         if lower:
             result[np.triu_indices(self.size, 1)] = np.nan
@@ -85,6 +85,8 @@ def test_a_matrix_with_nan_is_refused():
     matrix[2, 1] = np.nan
     with pytest.raises(np.linalg.LinAlgError):
         solvers.cholesky()(Dense(matrix), np.ones(4), np.zeros(4))
+    with pytest.raises(np.linalg.LinAlgError, match="not finite"):
+        solvers.cholesky()(Dense(np.eye(4)), np.array([1, np.nan, 0, 0]), np.zeros(4))
 
 
 def test_zero_labels_have_the_zero_solution():
@@ -95,26 +97,27 @@ def test_zero_labels_have_the_zero_solution():
 
 
 def test_too_large_a_matrix_is_refused_before_it_is_made(monkeypatch):
-    class Huge:
+    class Huge(Dense):
         size = 1_000_000
 
-        def dense(self, *, lower=False):
+        def dense(self, *, lower=False, progress=None):
             raise AssertionError("the matrix was asked for")
 
     with pytest.raises(MemoryError, match=r"1000000 equations needs 4\.4 TB"):
-        solvers.cholesky()(Huge(), np.ones(1), np.ones(1))
+        solvers.cholesky()(Huge(np.eye(1)), np.ones(1), np.ones(1))
     monkeypatch.setattr(solvers, "available_bytes", lambda: 5000)
     with pytest.raises(MemoryError, match=r"needs 7\.04 kB, 5 kB are free: use fewer"):
         solvers.cholesky()(semidefinite(), np.ones(40), np.ones(40))
 
 
 PEAK = """
-import json, resource, numpy as np
+import json, resource, jax, numpy as np
+jax.config.update("jax_enable_x64", True)
 from jaxff.linalg import solvers
 
 class Lower:
     size = {size}
-    def dense(self, *, lower=False):
+    def dense(self, *, lower=False, progress=None):
         matrix = np.empty((self.size, self.size), order="F")
         for column in range(self.size):
             matrix[column:, column] = 0.1
