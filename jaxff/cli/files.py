@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from jaxff import io
+from jaxff import elements, io
 from jaxff.data import Dataset, extxyz, npz
 from jaxff.data.archive import members
+from jaxff.elements import formula
 from jaxff.gdml.potential import KernelPotential
 from jaxff.interfaces import sgdml
 from jaxff.potential import Bound, Potential, bind
@@ -100,16 +101,7 @@ class LoadedModel:
 
 def symbols(numbers: Any) -> str:
     """Element symbols in their order, such as ``"C C O H H H H H H"``."""
-    from ase.data import chemical_symbols
-
-    return " ".join(chemical_symbols[z] for z in np.asarray(numbers))
-
-
-def formula(numbers: Any) -> str:
-    """Chemical formula in Hill order, such as ``"C2H6O"``."""
-    from ase.symbols import Symbols
-
-    return Symbols(np.asarray(numbers)).get_chemical_formula(mode="hill")
+    return " ".join(elements.symbols(numbers))
 
 
 def kind(path: Path) -> str:

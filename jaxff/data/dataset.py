@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxff.data.validity import valid_frames
+from jaxff.elements import symbols
 from jaxff.quantities import quantity
 
 if TYPE_CHECKING:
@@ -158,10 +159,8 @@ class Dataset:
     @property
     def formula(self) -> str:
         """Composition, elements by atomic number, such as ``"H6 C2 O1"``."""
-        from ase.data import chemical_symbols
-
         kinds, counts = np.unique(self.numbers, return_counts=True)
-        return " ".join(f"{chemical_symbols[z]}{n}" for z, n in zip(kinds, counts, strict=True))
+        return " ".join(f"{s}{n}" for s, n in zip(symbols(kinds), counts, strict=True))
 
     @property
     def is_whole(self) -> bool:

@@ -13,6 +13,7 @@ from jaxff.data.archive import write_atomic
 from jaxff.data.dataset import Dataset
 from jaxff.data.sgdml_format import fingerprint
 from jaxff.data.validity import valid_frames
+from jaxff.elements import symbols
 from jaxff.quantities import quantity
 
 _VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # xx, yy, zz, yz, xz, xy
@@ -237,8 +238,6 @@ def format_frame(
         pbc: Periodic directions; with a cell, ``None`` means all three.
         info: Further numbers or words for the comment line.
     """
-    from ase.data import chemical_symbols
-
     atoms = len(numbers)
     columns, header = {"pos": np.asarray(positions, float)}, {}
     for name, value in (values or {}).items():
@@ -261,7 +260,7 @@ def format_frame(
     words.append('pbc="{} {} {}"'.format(*("T" if p else "F" for p in np.asarray(periodic))))
     table = np.concatenate(list(columns.values()), axis=1)
     lines = [
-        f"{chemical_symbols[z]} {_numbers(row)}" for z, row in zip(numbers, table, strict=True)
+        f"{symbol} {_numbers(row)}" for symbol, row in zip(symbols(numbers), table, strict=True)
     ]
     return "\n".join([str(atoms), " ".join(words), *lines]) + "\n"
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt32
 
-from jaxff import units
+from jaxff import elements, units
 from jaxff.types import Float, Int
 
 __all__ = ["Restart", "Trajectory", "Writer", "format_extxyz", "read_restart"]
@@ -189,8 +189,6 @@ def format_extxyz(trajectory: Trajectory, index: int, *, forces: bool = False) -
     Momenta are in ASE's unit, amu times sqrt(eV/amu), so that ``atoms.get_velocities()`` is right.
     Times are in fs.
     """
-    from ase.data import chemical_symbols
-
     columns = [
         trajectory.positions[index],
         trajectory.masses[:, None] * trajectory.velocities[index] * units.TIME,
@@ -213,7 +211,7 @@ def format_extxyz(trajectory: Trajectory, index: int, *, forces: bool = False) -
         f'pbc="{" ".join("T" if p else "F" for p in pbc)}"',
     ]
     line = "%-2s" + " %16.8f" * values.shape[1] + "\n"
-    symbols = [chemical_symbols[z] for z in trajectory.numbers]
+    symbols = elements.symbols(trajectory.numbers)
     rows = [line % (s, *row) for s, row in zip(symbols, values.tolist(), strict=True)]
     return "".join([f"{len(symbols)}\n", " ".join(header), "\n", *rows])
 
