@@ -44,11 +44,10 @@ def prepare_columns(kernel: Kernel, hyper: Any, systems: System, center: Array) 
     return columns
 
 
-def prepare_rows(kernel: Kernel, hyper: Any, systems: System) -> tuple[dict[str, Array], Array]:
-    """What the blocks need of the other references, with the reference as the *last* axis, and their mean features."""
+def prepare_rows(kernel: Kernel, hyper: Any, systems: System, center: Array) -> dict[str, Array]:
+    """What the blocks need of the other references; *last* axis: reference."""
     x, jacobian = jax.vmap(lambda s: _jacobian(kernel, hyper, s))(systems)
     field = _pair_field(kernel, jacobian, systems.atom_count) if _is_pairwise(kernel) else None
-    center = jnp.mean(x, axis=0)
     x = (x - center).T
     jacobian = jnp.moveaxis(jacobian, 0, -1)  # (D, 3M, J)
     projection = jnp.einsum("daj,dj->aj", jacobian, x)
@@ -60,7 +59,7 @@ def prepare_rows(kernel: Kernel, hyper: Any, systems: System) -> tuple[dict[str,
         # q_p[a, c] = ∂x_{c p⁻¹(a)}/∂r_c
         rows["pairs"] = jnp.stack([field[:, p].swapaxes(0, 1) for p in inverse])
         rows["home"] = field[_homes(perms)[1]]  # (homes, M, 3, J)
-    return rows, center
+    return rows
 
 
 def column_blocks(
@@ -142,7 +141,7 @@ def _permutations(kernel: Kernel, atoms: int) -> np.ndarray:
 
 
 def _homes(perms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct ``(p(c), c)``, as two index arrays, and which permutations ``(homes, P)`` give each."""
+    """Distinct ``(p(c), c)`` as two index arrays, and which permutations ``(homes, P)`` give each."""
     atoms = perms.shape[1]
     codes = perms * atoms + np.arange(atoms)
     distinct = np.unique(codes)

@@ -1,13 +1,14 @@
-r"""Kernel energies as an expansion in reference features, the fast path of prediction and of the solvers.
+r"""Kernel energies as an expansion in reference features: the fast path of prediction and solvers.
 
-With features :math:`x`, references :math:`x_j`, contracted Jacobians :math:`w_j = J_j\beta_j` and energy
-coefficients :math:`b_j`, a radial kernel :math:`h(s)`, :math:`s = \lVert d\rVert^2/\ell^2`, :math:`d = x_p - x_j` gives
+With features :math:`x`, references :math:`x_j`, contracted Jacobians :math:`w_j = J_j\beta_j` and
+energy coefficients :math:`b_j`, a radial kernel :math:`h(s)`, :math:`s = \lVert d\rVert^2/\ell^2`,
+:math:`d = x_p - x_j`, gives
 
 .. math:: E = c + \sum_{jp} \frac{2}{\ell^2} h'(s)\, d\cdot w_j + h(s)\, b_j .
 
-The descriptor is differentiated once per reference (a Jacobian-vector product) and once per query (a vector-Jacobian
-product); all pair work is matrix products between centred features. Centring keeps the product form of the distance
-as accurate as direct differences.
+The descriptor is differentiated once per reference (a Jacobian-vector product) and once per query
+(a vector-Jacobian product); all pair work is matrix products between centred features. Centring
+keeps the product form of the distance as accurate as direct differences.
 """
 
 from typing import Any
@@ -21,7 +22,14 @@ from jaxff.kernels.kernel import Kernel
 from jaxff.system import System
 from jaxff.types import Array, Float
 
-__all__ = ["energies", "energies_and_gradients", "evaluate", "expand", "query_features"]
+__all__ = [
+    "energies",
+    "energies_and_gradients",
+    "evaluate",
+    "expand",
+    "mean_features",
+    "query_features",
+]
 
 Expansion = dict[str, Array]
 
@@ -38,10 +46,10 @@ def expand(
         kernel: Kernel.
         hyper: Its hyperparameters.
         references: Stack of N systems.
-        coefficients: ``"forces"`` of shape ``(N, atoms, 3)`` and, optionally, ``"energy"`` of shape ``(N,)``.
+        coefficients: ``"forces"`` ``(N, atoms, 3)`` and, optionally, ``"energy"`` ``(N,)``.
 
     Returns:
-        ``center (D,)``, ``features (N, D)``, ``weights (N, D)`` and ``energy_weights (N,)`` if there are any.
+        See :func:`assemble`.
     """
 
     def contract(system: System, tangent: Array) -> tuple[Array, Array]:
@@ -57,6 +65,7 @@ def expand(
 def assemble(features: Array, weights: Array, energy_weights: Array | None = None) -> Expansion:
     """Expansion from raw features and contracted Jacobians, both ``(N, D)``.
 
+    Holds ``center (D,)``, ``features`` and ``weights (N, D)`` and, if given, ``energy_weights``.
     Transposes and inner products that every prediction needs are kept beside them.
     """
     center = jnp.mean(features, axis=0)
@@ -76,7 +85,10 @@ def assemble(features: Array, weights: Array, energy_weights: Array | None = Non
 
 
 def query_features(kernel: Kernel, hyper: dict[str, Array], systems: System) -> Array:
-    """Features of a stack of queries, ``(Q, D)``, or ``(Q, P, D)`` if the descriptor does not declare permutations."""
+    """Features of a stack of queries, ``(Q, D)``.
+
+    ``(Q, P, D)`` if the descriptor does not declare how its features permute.
+    """
     if kernel.feature_permutations is not None or kernel.permutations is None:
         return jax.vmap(lambda s: kernel.features(hyper, s))(systems)
     return jax.vmap(lambda s: kernel.permuted_features(hyper, s))(systems)
@@ -87,8 +99,8 @@ def evaluate(
 ) -> Float[Array, " queries"]:
     """Energies of query features, differentiable to every order the kernel allows.
 
-    The first derivative with respect to the queries is computed together with the energies, block by block, so that
-    reverse mode stores one gradient per query instead of every block.
+    The first derivative with respect to the queries is computed together with the energies, block
+    by block, so that reverse mode stores one gradient per query instead of every block.
     """
     rest = (hyper["lengthscale"], expansion)
 

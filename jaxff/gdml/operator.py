@@ -1,22 +1,21 @@
 r"""The kernel matrix of force and energy labels as an operator.
 
-Rows and columns are ordered as the labels: forces of reference 0 (atom by atom, x, y, z), of reference 1, …, then the
-energies if there are any. Observing forces is :math:`-\partial_r`, so that the blocks are
+Rows and columns are ordered as the labels: forces of reference 0 (atom by atom, x, y, z), of
+reference 1, …, then the energies if there are any. Observing forces is :math:`-\partial_r`, so that
+the blocks are
 
 .. math::
    K_{FF} = \partial_r \partial_{r'}^T k, \quad K_{EF} = -\partial_{r'}^T k, \quad K_{EE} = k.
 
-The product with a vector is the model's own prediction at its references. The dense form evaluates blocks of
-references at a time: with Jacobians :math:`J`, differences :math:`d_p`, :math:`u_p = J_{ip}^T d_p` and
-:math:`v_p = J_j^T d_p`, a force-force block is
-:math:`-\sum_p (4 h''/\ell^4)\,u_p v_p^T + (2h'/\ell^2) J_{ip}^T J_j`, one matrix product over features and
-permutations together.
+The product with a vector is the model's own prediction at its references. The dense form evaluates
+square tiles of references at a time, see :mod:`jaxff.gdml.blocks`.
 """
 
 from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +30,11 @@ from jaxff.types import Array, Float
 __all__ = ["GdmlOperator"]
 
 _TILE_ROWS = 1536
-"""Rows of one square tile of the dense matrix: large enough to amortise dispatch, small enough for caches."""
+"""Rows of one square tile of the dense matrix: large enough to amortise dispatch, small enough for
+caches."""
+
+_AHEAD = 2
+"""Tiles in flight: JAX computes them in the background while others are copied."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class GdmlOperator:
         return self.count * (self.block + int(self.energies))
 
     def unravel(self, vector: Array) -> dict[str, Array]:
-        """Split a label vector into ``forces (N, atoms, 3)`` and, if they are labels, ``energy (N,)``."""
+        """Split a label vector: ``forces (N, atoms, 3)`` and, if they are labels, ``energy (N,)``."""
         split = self.count * self.block
         labels = {"forces": vector[:split].reshape(self.count, -1, 3)}
         if self.energies:
@@ -97,34 +100,38 @@ class GdmlOperator:
         within = np.where(is_energy, self.block, index % self.block)
         owners, position = np.unique(owner, return_inverse=True)
         result = np.empty((self.size, len(index)), order="F")
-        for rows, columns, tile in self._tiles([(owners, None)]):
-            mine = (columns[0] <= position) & (position < columns[1])
-            picked = tile[position[mine] - columns[0], within[mine]]
-            self._place(result.T, np.flatnonzero(mine), rows, picked)
+        for tile in self._tiles(owners, lower=False):
+            mine = np.flatnonzero((tile.columns[0] <= position) & (position < tile.columns[1]))
+            values = tile.values[position[mine] - tile.columns[0], within[mine]]
+            self._place(result.T, mine, tile.rows, values)
         return result
 
-    def dense(self, *, lower: bool = False) -> np.ndarray:
-        """The matrix in column order, in host memory; with ``lower`` its upper triangle is left untouched."""
+    def dense(
+        self, *, lower: bool = False, progress: Callable[[float], None] | None = None
+    ) -> np.ndarray:
+        """The matrix in column order, in host memory.
+
+        With ``lower`` its upper triangle is left untouched.
+        """
         result = np.empty((self.size, self.size), order="F")
-        everything = np.arange(self.count)
         split = self.count * self.block
-        for rows, columns, tile in self._tiles([(everything, lower)]):
-            owners = everything[columns[0] : columns[1]]
-            forces = (owners[:, None] * self.block + np.arange(self.block)).ravel()
-            first, last = forces[0], forces[-1] + 1
-            body = tile[:, : self.block].reshape(last - first, *tile.shape[2:])
-            self._place(result.T[first:last], slice(None), rows, body)
+        for tile in self._tiles(np.arange(self.count), lower):
+            first, last = tile.columns
+            forces = slice(first * self.block, last * self.block)
+            values = tile.values[:, : self.block]
+            self._place(result.T, forces, tile.rows, values.reshape(-1, *values.shape[2:]))
             if self.energies:
-                self._place(
-                    result.T[split + owners[0] : split + owners[-1] + 1],
-                    slice(None),
-                    rows,
-                    tile[:, self.block],
-                )
+                energies = slice(split + first, split + last)
+                self._place(result.T, energies, tile.rows, tile.values[:, self.block])
+            if progress is not None:
+                done = last / self.count
+                progress(done * (2.0 - done) if lower else done)
         return result
 
-    def _place(self, columns: np.ndarray, which: Any, rows: tuple[int, int], values: np.ndarray):
-        """Write ``values (columns, rows of the tile, block [+1])`` into the transposed matrix."""
+    def _place(
+        self, columns: np.ndarray, which: Any, rows: tuple[int, int], values: np.ndarray
+    ) -> None:
+        """Write ``values (columns, row references, block [+1])`` into the transposed matrix."""
         first, last = rows
         split = self.count * self.block
         forces = values[:, :, : self.block].reshape(values.shape[0], -1)
@@ -132,45 +139,49 @@ class GdmlOperator:
         if self.energies:
             columns[which, split + first : split + last] = values[:, :, self.block]
 
-    def _tiles(self, requests: list[tuple[np.ndarray, bool | None]]):
-        """Yield ``(rows, columns, values)`` of tiles, computing a few ahead of the consumer.
-
-        ``values`` has shape ``(column references, block [+1], row references, block [+1])``.
-        """
+    def _tiles(self, owners: np.ndarray, lower: bool) -> Iterator["_Tile"]:
+        """Tiles of the columns of ``owners``, a few computed ahead of their consumer."""
         side = _even_tiles(self.count, max(1, _TILE_ROWS // self.block))
+        center = _center(self.kernel, self.hyper, self.references)
         pending: deque = deque()
-        for owners, lower in requests:
-            for c in range(0, len(owners), side):
-                picked = owners[c : c + side]
-                padded = np.resize(picked, side)
-                for r in range(0, self.count, side):
-                    last = min(r + side, self.count)
-                    if lower and last <= picked[0]:
-                        continue
-                    tile = _tile(
-                        self.kernel,
-                        self.energies,
-                        self.hyper,
-                        self.references,
-                        padded,
-                        np.minimum(np.arange(r, r + side), self.count - 1),
-                    )
-                    pending.append(((r, last), (c, c + len(picked)), tile))
-                    if len(pending) > 2:
-                        yield _finish(*pending.popleft())
+        for c in range(0, len(owners), side):
+            picked = owners[c : c + side]
+            columns = _columns(
+                self.kernel, self.hyper, self.references, center, np.resize(picked, side)
+            )
+            for r in range(0, self.count, side):
+                last = min(r + side, self.count)
+                if lower and last <= picked[0]:
+                    continue
+                rows = np.minimum(np.arange(r, r + side), self.count - 1)
+                values = _tile(
+                    self.kernel, self.energies, self.hyper, self.references, center, columns, rows
+                )
+                pending.append(((r, last), (c, c + len(picked)), values))
+                if len(pending) > _AHEAD:
+                    yield _finish(*pending.popleft())
         while pending:
             yield _finish(*pending.popleft())
 
 
+class _Tile(NamedTuple):
+    """Part of the matrix, ``values (columns, block [+1], rows, block [+1])``, and its references."""
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    values: np.ndarray
+
+
 def _even_tiles(count: int, most: int) -> int:
-    """Side of equal tiles, so that the last one wastes little."""
-    return -(-count // -(-count // most))
+    """Side of equal tiles, so that the last wastes little; whole vector registers if possible."""
+    side = -(-count // -(-count // most))
+    return min(count, -(-side // 8) * 8)
 
 
-def _finish(rows, columns, tile):
+def _finish(rows: tuple[int, int], columns: tuple[int, int], values: Array) -> _Tile:
     """Wait for a tile and cut its padding."""
-    values = np.asarray(tile)[: columns[1] - columns[0], :, : rows[1] - rows[0]]
-    return rows, columns, values
+    cut = np.asarray(values)[: columns[1] - columns[0], :, : rows[1] - rows[0]]
+    return _Tile(rows, columns, cut)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -188,21 +199,38 @@ def _matvec(kernel: Kernel, energies: bool, hyper: Any, references: System, vect
     return jnp.concatenate([forces, energy]) if energies else forces
 
 
+def _select(references: System, index: Array) -> System:
+    return jax.tree.map(lambda leaf: leaf[index], references)
+
+
+@partial(jax.jit, static_argnums=0)
+def _center(kernel: Kernel, hyper: Any, references: System) -> Array:
+    """Mean features of all references: centring keeps products as accurate as differences."""
+    return jnp.mean(jax.vmap(lambda s: kernel.features(hyper, s))(references), axis=0)
+
+
+@partial(jax.jit, static_argnums=0)
+def _columns(
+    kernel: Kernel, hyper: Any, references: System, center: Array, index: Array
+) -> dict[str, Array]:
+    """Column references of a row of tiles."""
+    return prepare_columns(kernel, hyper, _select(references, index), center)
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def _tile(
-    kernel: Kernel, energies: bool, hyper: Any, references: System, columns: Array, rows: Array
+    kernel: Kernel,
+    energies: bool,
+    hyper: Any,
+    references: System,
+    center: Array,
+    columns: Any,
+    index: Array,
 ) -> Array:
     """Tile of the matrix, ``(column references, block [+1], row references, block [+1])``."""
-
-    def select(index: Array) -> System:
-        return jax.tree.map(lambda leaf: leaf[index], references)
-
-    prepared_rows, center = prepare_rows(kernel, hyper, select(rows))
-    prepared = prepare_columns(kernel, hyper, select(columns), center)
-    prepared_rows, prepared = jax.lax.optimization_barrier((prepared_rows, prepared))
+    rows = prepare_rows(kernel, hyper, _select(references, index), center)
     return jax.lax.map(
-        lambda query: column_blocks(kernel, energies, hyper["lengthscale"], query, prepared_rows),
-        prepared,
+        lambda query: column_blocks(kernel, energies, hyper["lengthscale"], query, rows), columns
     )
 
 
@@ -210,7 +238,8 @@ def _tile(
 def _diagonal(kernel: Kernel, energies: bool, hyper: Any, references: System) -> Array:
     def one(system: System) -> Array:
         single = jax.tree.map(lambda leaf: leaf[None], system)
-        rows, center = prepare_rows(kernel, hyper, single)
+        center = kernel.features(hyper, system)
+        rows = prepare_rows(kernel, hyper, single, center)
         query = jax.tree.map(lambda leaf: leaf[0], prepare_columns(kernel, hyper, single, center))
         return jnp.diagonal(
             column_blocks(kernel, energies, hyper["lengthscale"], query, rows)[:, 0]

@@ -1,5 +1,6 @@
 """What every solver and preconditioner sees of a kernel matrix."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,9 @@ class KernelOperator(Protocol):
     """
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Number of rows n."""
+        ...
 
     def matvec(self, vector: Float[Array, " n"]) -> Float[Array, " n"]:
         """Product with a vector, without forming the matrix."""
@@ -27,10 +30,16 @@ class KernelOperator(Protocol):
         """The diagonal."""
         ...
 
-    def columns(self, index: np.ndarray) -> Float[Array, "n columns"]:
+    def columns(self, index: np.ndarray) -> Float[np.ndarray | Array, "n columns"]:
         """Selected columns."""
         ...
 
-    def dense(self, *, lower: bool = False) -> np.ndarray:
-        """The matrix in column order, in host memory; with ``lower`` its upper triangle is left untouched."""
+    def dense(
+        self, *, lower: bool = False, progress: Callable[[float], None] | None = None
+    ) -> np.ndarray:
+        """The matrix in column order, in host memory.
+
+        With ``lower`` its upper triangle is left untouched. ``progress`` is called with the part
+        that is done, between 0 and 1.
+        """
         ...

@@ -75,6 +75,11 @@ def _cholesky(
             "raise the regularization, remove duplicate geometries, or shorten the length scale"
         )
     value, _ = substitute(factor, rhs, lower=1)
+    if not np.all(np.isfinite(value)):
+        raise np.linalg.LinAlgError(
+            "the kernel matrix or the labels hold numbers that are not finite: look for atoms in "
+            "the same place"
+        )
     del matrix, factor
     progress(1.0)
     residual = rhs - np.asarray(operator.matvec(jnp.asarray(value))) - diagonal * value
