@@ -7,7 +7,6 @@ printed and written to ``permutations.json`` beside this script.  PATH is the Py
 environment that holds ``sgdml`` 1.0.3 (see ``experiments/peers/sgdml_reference.py``).
 """
 
-# ruff: noqa: E402  the thread count is set before NumPy is imported
 import argparse
 import json
 import os

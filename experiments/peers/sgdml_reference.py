@@ -13,7 +13,6 @@ DATA is an npz with ``R``, ``z`` and labels.  CPU seconds include finished child
 process runs one command, so ``peak_gb`` (largest resident set) belongs to it.
 """
 
-# ruff: noqa: E402  the thread count is set before NumPy is imported
 import argparse
 import contextlib
 import json
