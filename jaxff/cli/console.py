@@ -12,6 +12,9 @@ __all__ = ["Bar", "as_flags", "complain", "progress", "say", "warn"]
 
 # Arguments of the library as the command line spells them.
 _FLAGS = {
+    "trajectory.restart of this exception and in the files of the writer": "restart.npz of the run",
+    ": load models with jaxff.interfaces.sgdml.load": "",
+    ": read data sets with jaxff.data.npz.read": "",
     "drop=[...] or skip_invalid=True when reading the file": "--skip-invalid",
     "energy_unit=...": "--energy-unit",
     "length_unit=...": "--length-unit",
@@ -30,7 +33,7 @@ _FLAGS = {
         )
     },
 }
-_PATTERN = re.compile("|".join(rf"(?<![\w.-]){re.escape(name)}(?!\w)" for name in _FLAGS))
+_PATTERN = re.compile("|".join(rf"(?<![\w./-]){re.escape(name)}(?!\w|\.\w)" for name in _FLAGS))
 
 
 def as_flags(message: str) -> str:

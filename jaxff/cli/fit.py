@@ -17,6 +17,7 @@ from jaxff.interfaces import sgdml
 from jaxff.linalg.memory import format_bytes
 from jaxff.potential import bind
 from jaxff.training import table
+from jaxff.training.metrics import unit_symbol
 
 __all__ = ["check_consistency", "describe", "fit"]
 

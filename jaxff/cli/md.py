@@ -17,6 +17,7 @@ from jaxff.cli.files import (
     ModelUnits,
     Output,
     Reading,
+    check_output,
     formula,
     load_model,
     read_data,
@@ -70,6 +71,11 @@ def md(
         reading: How to read the data file.
         model_units: Units of old model files.
     """
+    for name, value in (("steps", steps), ("every", every)):
+        if value < 1:
+            raise ValueError(f"--{name} must be at least 1, got {value}")
+    if figure is not None:
+        check_output(figure, (".png", ".pdf", ".svg"))
     loaded = load_model(model, model_units)
     dataset = read_data(start, reading)
     loaded.check_atoms(dataset)

@@ -29,7 +29,7 @@ from jaxff.vibrations import NormalModes, normal_modes
 __all__ = ["quickstart"]
 
 _TRAIN, _VALID, _SCALES = 250, 200, (10.0, 15.0, 20.0, 25.0)
-_STEPS, _TIMESTEP, _EVERY, _KELVIN = 10_000, 0.5, 10, 300.0
+_STEPS, _TIMESTEP, _EVERY, _KELVIN = 20_000, 0.5, 10, 300.0
 
 
 def quickstart(
@@ -107,8 +107,7 @@ def quickstart(
 def _vibrations(energy_fn: EnergyFn) -> tuple[NormalModes, str]:
     """Modes at the model's own minimum next to the engine's, and a table of both."""
     engine = minimum()
-    positions, force = _relax(energy_fn, engine.positions, engine.numbers)
-    curvature = hessian(energy_fn)(System(positions, engine.numbers))
+    positions, force, curvature = _relax(energy_fn, engine.positions, engine.numbers)
     modes = normal_modes(curvature, units.masses(engine.numbers), positions)
     difference = modes.frequencies - engine.frequencies
     moved = np.sqrt(np.mean(np.sum(_aligned(positions, engine.positions) ** 2, axis=-1)))
@@ -130,26 +129,25 @@ def _vibrations(energy_fn: EnergyFn) -> tuple[NormalModes, str]:
 
 def _relax(
     energy_fn: EnergyFn, positions: np.ndarray, numbers: np.ndarray, steps: int = 20
-) -> tuple[np.ndarray, float]:
-    """Newton steps to the model's minimum nearby, and the largest force that is left."""
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """The model's minimum nearby by Newton steps, the largest force left there, the Hessian."""
 
     def both(positions: Any) -> tuple[Any, Any]:
         system = System(positions, numbers)
         return forces(energy_fn)(system), hessian(energy_fn)(system)
 
-    evaluate, force = jax.jit(both), np.inf
-    size = positions.size
+    evaluate, size = jax.jit(both), positions.size
+    found, curvature = (np.asarray(x) for x in evaluate(positions))
     for _ in range(steps):
-        found, curvature = (np.asarray(x) for x in evaluate(positions))
-        force = float(np.abs(found).max())
-        if force < 1e-7:
+        if np.abs(found).max() < 1e-7:
             break
         values, vectors = np.linalg.eigh(curvature.reshape(size, size))
         # The six soft directions are motions of the whole; a step never leaves the neighbourhood.
         step = vectors[:, 6:] @ (vectors[:, 6:].T @ found.ravel() / np.abs(values[6:]))
         step *= min(1.0, 0.1 / np.abs(step).max())
         positions = positions + step.reshape(positions.shape)
-    return positions, force
+        found, curvature = (np.asarray(x) for x in evaluate(positions))
+    return positions, float(np.abs(found).max()), curvature
 
 
 def _aligned(positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
