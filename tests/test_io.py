@@ -25,7 +25,7 @@ from jaxff.potential import Potential, Spec
 
 
 def described(leaf):
-    """Type and shape: a scalar that comes back as a vector would still predict, in a wrong shape."""
+    """Type and shape: a scalar that comes back as a vector would still predict."""
     return str(leaf.dtype), leaf.shape
 
 
