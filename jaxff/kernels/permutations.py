@@ -187,7 +187,8 @@ def _spanning_tree(
     size = int(pairs.max()) + 1
     # A zero is no edge to scipy, so equal geometries get the smallest positive cost.
     weights = np.maximum(costs, np.finfo(float).tiny)
-    tree = minimum_spanning_tree(csr_array((weights, tuple(pairs.T)), shape=(size, size))).tocoo()
+    index = tuple(pairs.T.astype(np.int32))  # older scipy takes no wider ones here
+    tree = minimum_spanning_tree(csr_array((weights, index), shape=(size, size))).tocoo()
     edges = np.searchsorted(pairs @ [size, 1], tree.row * size + tree.col)
     return np.unique(permutations[edges], axis=0)
 
