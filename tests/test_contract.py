@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import kernel_models
 import numpy as np
 import pytest
 from models import (
@@ -47,8 +48,8 @@ class Case:
         padding: Whether atoms of number 0 change nothing.
         permutations: ``"any"`` if the order of the atoms means nothing, or the permutations (rows
             of indices) that change nothing.
-        coincident: Whether energy and forces are finite where two atoms coincide; otherwise it must
-            raise.
+        coincident: Whether energy and forces are finite where two atoms coincide; with False it
+            must raise, with ``"nan"`` nothing of the result may look like a number.
         tolerance: Of forces against finite differences, eV/Å.
         invariance: Of energies (eV) and forces (eV/Å) under symmetry operations.
     """
@@ -60,7 +61,7 @@ class Case:
     pack: bool = True
     padding: bool = True
     permutations: Any = "any"
-    coincident: bool = True
+    coincident: bool | str = True
     tolerance: float = 1e-8
     invariance: float = 1e-10
 
@@ -85,6 +86,28 @@ def molecules(*sizes: int, **fields) -> list[System]:
     return [molecule(seed, size, **fields) for seed, size in enumerate(sizes)]
 
 
+def kernel(name: str, baseline: Potential | None = None, known: Any = None) -> Case:
+    """A kernel potential with random coefficients, alone or on top of a baseline."""
+    made = kernel_models.CASES[name]()
+    potential, params = kernel_models.random_params(made, energies=True)
+    if baseline is not None:
+        potential, params = add(baseline, potential), (known, params)
+    systems = [jax.tree.map(lambda leaf, i=i: leaf[i], made.references) for i in range(2)]
+    identity = np.arange(systems[0].atom_count)[None]
+    permutations = made.kernel.permutations
+    return Case(
+        potential,
+        systems,
+        params=params,
+        pack=False,
+        padding=False,
+        permutations=identity if permutations is None else permutations,
+        coincident="nan",
+        tolerance=1e-7,
+        invariance=1e-9,
+    )
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "lennard_jones": lambda: Case(lennard_jones(), molecules(4, 3), stack=False),
     "lennard_jones crystal": lambda: Case(lennard_jones(), [crystal(), crystal(1, 2)], stack=False),
@@ -96,6 +119,16 @@ CASES: dict[str, Callable[[], Case]] = {
     "sum": lambda: Case(
         scale_shift(add(morse(), capacitor()), 0.5, np.arange(9.0)),
         molecules(3, 3, charge=1.0),
+    ),
+    "sgdml": lambda: kernel("matern52"),
+    "sgdml periodic": lambda: kernel("periodic"),
+    "gdml": lambda: kernel("no_symmetry"),
+    "rbf kernel": lambda: kernel("rbf"),
+    "kernel of a custom descriptor": lambda: kernel("generic"),
+    "baseline and kernel": lambda: kernel(
+        "matern52",
+        springs([[0, 1], [0, 2]]),
+        {"lengths": jnp.full(2, 1.1), "constants": jnp.full(2, 3.0)},
     ),
 }
 
@@ -271,6 +304,10 @@ def test_coincident_atoms(case):
             case.evaluate(system)
         return
     energy, force = case.evaluate(system)
+    if case.coincident == "nan":
+        assert np.isnan(energy).all()
+        assert np.isnan(force).all()
+        return
     assert np.isfinite(energy).all()
     assert np.isfinite(force).all()
 

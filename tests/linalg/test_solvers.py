@@ -103,10 +103,10 @@ def test_too_large_a_matrix_is_refused_before_it_is_made(monkeypatch):
         def dense(self, *, lower=False, progress=None):
             raise AssertionError("the matrix was asked for")
 
-    with pytest.raises(MemoryError, match=r"1000000 equations needs 4\.4 TB"):
+    with pytest.raises(MemoryError, match=r"1000000 equations needs 8\.4 TB"):
         solvers.cholesky()(Huge(np.eye(1)), np.ones(1), np.ones(1))
     monkeypatch.setattr(solvers, "available_bytes", lambda: 5000)
-    with pytest.raises(MemoryError, match=r"needs 7\.04 kB, 5 kB are free: use fewer"):
+    with pytest.raises(MemoryError, match=r"needs 13\.4 kB, 5 kB are free: use fewer"):
         solvers.cholesky()(semidefinite(), np.ones(40), np.ones(40))
 
 
@@ -142,8 +142,8 @@ print(json.dumps([peak() - before, solution.residual_norm]))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="peak memory as Linux tells it")
-def test_the_upper_triangle_is_never_touched():
-    """Peak memory of a solve, in a process of its own: half the matrix and a little."""
+def test_a_solve_takes_one_matrix():
+    """Peak memory in a process of its own: no copy, and half of it where pages are small."""
     size = 4000
     result = subprocess.run(
         [sys.executable, "-c", HIGH_WATER + PEAK.format(size=size)],
@@ -151,7 +151,7 @@ def test_the_upper_triangle_is_never_touched():
     )  # fmt: skip
     growth, residual = json.loads(result.stdout)
     assert residual < 1e-10
-    assert 0.45 * size**2 * 8 < growth < 0.62 * size**2 * 8
+    assert 0.5 * size**2 * 8 < growth < 1.2 * size**2 * 8
 
 
 ASSEMBLE = """
@@ -187,4 +187,4 @@ def test_peak_memory_of_a_real_kernel():
     )  # fmt: skip
     growth, residual = json.loads(result.stdout)
     assert residual < 1e-6
-    assert growth < 0.75 * (9 * count) ** 2 * 8
+    assert growth < 1.2 * (9 * count) ** 2 * 8
