@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +24,7 @@ from jaxff.training import errors, predict, table
 __all__ = ["Fitting", "label_units", "report_errors", "train_model"]
 
 _GRID = tuple(float(value) for value in range(10, 101, 10))
-_DENSE = 0.55 * 8  # bytes per matrix element of a dense solve in the lower triangle
+_DENSE = 8  # bytes per element of the matrix, of which a dense solve holds one
 
 
 @dataclass(frozen=True)
@@ -160,18 +159,16 @@ def _tune(
     scales: tuple[float, ...],
     fitting: Fitting,
 ) -> gdml.Tuning:
-    """The search over length scales, with a bar if the solver reports how far it is."""
+    """The search over length scales, with a bar and a row per trial."""
     done: list[gdml.Trial] = []
-    reports = "progress" in inspect.signature(solvers.cholesky).parameters
     if len(valid):
         say("\nlength scale  validation force RMSE  seconds")
-    with progress("assembling and solving", len(scales) if reports else None) as bar:
+    with progress("assembling and solving", len(scales)) as bar:
 
         def show(trial: gdml.Trial) -> None:
             done.append(trial)
             bar.say(_trial_row(trial, train))
 
-        options: dict[str, Any] = {"progress": lambda part: bar(len(done) + part)}
         return gdml.tune(
             model,
             train.systems,
@@ -179,7 +176,7 @@ def _tune(
             valid.systems if len(valid) else None,
             valid.labels("forces")["forces"] if len(valid) else None,
             lengthscales=scales,
-            solver=solvers.cholesky(**(options if reports else {})),
+            solver=solvers.cholesky(progress=lambda part: bar(len(done) + part)),
             regularization=fitting.regularization,
             relative=fitting.relative,
             noise=_noise(train, fitting),
