@@ -1,6 +1,7 @@
 """Kernels, reference geometries and plain matrices that the tests of kernel potentials share."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -104,8 +105,8 @@ def random_params(case: Case, *, energies: bool = False, seed: int = 0):
     if energies:
         coefficients["energy"] = jnp.asarray(rng.normal(size=count))
     params["coefficients"] = coefficients
-    params["expansion"] = expansion.expand(
-        case.kernel, params["hyper"], case.references, coefficients
+    params["expansion"] = jax.jit(partial(expansion.expand, case.kernel))(
+        params["hyper"], case.references, coefficients
     )
     params["constant"] = jnp.asarray(-3.0)
     return potential, params
