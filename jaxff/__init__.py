@@ -1,6 +1,17 @@
 """Functional machine-learned force fields: kernels and networks as one kind of object."""
 
-from jaxff import data, descriptors, dynamics, gdml, interfaces, io, kernels, linalg
+from jaxff import (
+    data,
+    descriptors,
+    dynamics,
+    gdml,
+    interfaces,
+    io,
+    kernels,
+    linalg,
+    training,
+    vibrations,
+)
 from jaxff.derivatives import (
     born_charges,
     dipole,
@@ -45,5 +56,7 @@ __all__ = [
     "scale_shift",
     "stack",
     "stress",
+    "training",
+    "vibrations",
     "virial",
 ]

@@ -16,7 +16,7 @@ from jaxff.descriptors import inverse_distances
 from jaxff.interfaces import sgdml
 from jaxff.kernels import Kernel, matern52, permutations
 from jaxff.linalg import solvers
-from jaxff.linalg.memory import available_bytes, format_bytes
+from jaxff.linalg.memory import available_bytes, dense_bytes, format_bytes
 from jaxff.potential import bind
 from jaxff.quantities import quantity
 from jaxff.training import errors, predict, table
@@ -24,7 +24,6 @@ from jaxff.training import errors, predict, table
 __all__ = ["Fitting", "label_units", "report_errors", "train_model"]
 
 _GRID = tuple(float(value) for value in range(10, 101, 10))
-_DENSE = 8  # bytes per element of the matrix, of which a dense solve holds one
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def _announce(train: Dataset, valid: Dataset, order: int, origin: str, energies:
     say(f"Permutation group of order {order} ({origin}).")
     say(
         f"Training on {len(train)} frames, validating on {len(valid)}: {size} equations, "
-        f"{format_bytes(_DENSE * size**2)} for the solve, "
+        f"{format_bytes(dense_bytes(size))} for the solve, "
         f"{format_bytes(available_bytes())} of memory free."
     )
 

@@ -13,6 +13,7 @@ from jaxff.dynamics.observables import (
 )
 from jaxff.dynamics.progress import progress_bar
 from jaxff.dynamics.run import UnstableRunError, run
+from jaxff.dynamics.shadow import shadow_energy
 from jaxff.dynamics.trajectory import Restart, Trajectory, Writer, read_restart
 from jaxff.dynamics.velocities import maxwell_boltzmann
 
@@ -33,6 +34,7 @@ __all__ = [
     "progress_bar",
     "read_restart",
     "run",
+    "shadow_energy",
     "temperature",
     "to_jax_md",
     "total_momentum",

@@ -141,7 +141,7 @@ def _permutations(kernel: Kernel, atoms: int) -> np.ndarray:
 
 
 def _homes(perms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct ``(p(c), c)`` as two index arrays, and which permutations ``(homes, P)`` give each."""
+    """Distinct ``(p(c), c)`` as two index arrays; which permutations ``(homes, P)`` give each."""
     atoms = perms.shape[1]
     codes = perms * atoms + np.arange(atoms)
     distinct = np.unique(codes)

@@ -27,7 +27,6 @@ __all__ = [
     "energies_and_gradients",
     "evaluate",
     "expand",
-    "mean_features",
     "query_features",
 ]
 

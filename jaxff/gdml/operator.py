@@ -24,6 +24,7 @@ import numpy as np
 from jaxff.gdml import expansion as exp
 from jaxff.gdml.blocks import column_blocks, prepare_columns, prepare_rows
 from jaxff.kernels.kernel import Kernel
+from jaxff.linalg.memory import untouched_square
 from jaxff.system import System
 from jaxff.types import Array, Float
 
@@ -68,8 +69,8 @@ class GdmlOperator:
         """Number of labels."""
         return self.count * (self.block + int(self.energies))
 
-    def unravel(self, vector: Array) -> dict[str, Array]:
-        """Split a label vector: ``forces (N, atoms, 3)`` and, if they are labels, ``energy (N,)``."""
+    def unravel(self, vector: Array | np.ndarray) -> dict[str, Any]:
+        """Split a label vector: ``forces (N, atoms, 3)`` and, if it is a label, ``energy (N,)``."""
         split = self.count * self.block
         labels = {"forces": vector[:split].reshape(self.count, -1, 3)}
         if self.energies:
@@ -83,7 +84,7 @@ class GdmlOperator:
             parts.append(np.ravel(labels["energy"]))
         return np.concatenate(parts)
 
-    def matvec(self, vector: Float[Array, " n"]) -> Float[Array, " n"]:
+    def matvec(self, vector: Float[Array | np.ndarray, " n"]) -> Float[Array, " n"]:
         """Forces (and energies) predicted at the references with ``vector`` as coefficients."""
         return _matvec(self.kernel, self.energies, self.hyper, self.references, jnp.asarray(vector))
 
@@ -113,7 +114,8 @@ class GdmlOperator:
 
         With ``lower`` its upper triangle is left untouched.
         """
-        result = np.empty((self.size, self.size), order="F")
+        size = self.size
+        result = untouched_square(size) if lower else np.empty((size, size), order="F")
         split = self.count * self.block
         for tile in self._tiles(np.arange(self.count), lower):
             first, last = tile.columns
@@ -151,7 +153,8 @@ class GdmlOperator:
             )
             for r in range(0, self.count, side):
                 last = min(r + side, self.count)
-                if lower and last <= picked[0]:
+                # Rows of energies lie below every column of forces, so they need all tiles.
+                if lower and not self.energies and last <= picked[0]:
                     continue
                 rows = np.minimum(np.arange(r, r + side), self.count - 1)
                 values = _tile(
@@ -165,7 +168,7 @@ class GdmlOperator:
 
 
 class _Tile(NamedTuple):
-    """Part of the matrix, ``values (columns, block [+1], rows, block [+1])``, and its references."""
+    """Part of the matrix, ``values (columns, block [+1], rows, block [+1])``, with its ranges."""
 
     rows: tuple[int, int]
     columns: tuple[int, int]

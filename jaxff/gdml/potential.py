@@ -1,5 +1,6 @@
 """Gradient-domain kernel potentials: GDML, sGDML and kin, any descriptor and radial kernel."""
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,7 @@ class KernelPotential(Potential):
     kernel: Kernel = field(kw_only=True)
 
 
+@functools.lru_cache(maxsize=64)
 def potential(kernel: Kernel) -> KernelPotential:
     r"""Gradient-domain kernel potential.
 
@@ -42,6 +44,8 @@ def potential(kernel: Kernel) -> KernelPotential:
 
     One potential accepts single systems and stacks; packs are refused. Atoms in another order or of
     other elements than the references give NaN inside ``jit`` and an error outside.
+
+    Equal kernels give the same object, so that refitting or loading a model compiles nothing anew.
 
     Reference:
         Chmiela et al., Sci. Adv. 3, e1603015 (2017), doi:10.1126/sciadv.1603015;

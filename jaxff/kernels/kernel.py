@@ -55,6 +55,18 @@ class Kernel:
             verify(perms)
             object.__setattr__(self, "permutations", perms)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Kernel) and self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    @cached_property
+    def _content(self) -> tuple:
+        """What makes two kernels the same program to JAX: equal ones share compilations."""
+        group = self.permutations
+        return self.descriptor, self.base, None if group is None else (len(group), group.tobytes())
+
     @cached_property
     def hyper_names(self) -> tuple[str, ...]:
         """Names of the hyperparameters: the length scale and those of the descriptor."""

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxff.linalg.memory import available_bytes, format_bytes
+from jaxff.linalg.blocked_cholesky import factorize, solve
+from jaxff.linalg.memory import available_bytes, dense_bytes, format_bytes
 from jaxff.linalg.operators import KernelOperator
 
 __all__ = ["Solution", "Solver", "cholesky"]
@@ -61,34 +62,31 @@ def _cholesky(
     rhs: np.ndarray,
     diagonal: np.ndarray,
 ) -> Solution:
-    from scipy.linalg import get_lapack_funcs
-
-    factorize, substitute = get_lapack_funcs(("potrf", "potrs"), dtype=np.float64)
     size = operator.size
     _check_memory(size)
     matrix = operator.dense(lower=True, progress=lambda part: progress(0.5 * part))
     matrix[np.diag_indices(size)] += diagonal
-    factor, info = factorize(matrix, lower=1, clean=0, overwrite_a=1)
-    if info > 0:
+    try:
+        factorize(matrix, progress=lambda part: progress(0.5 + 0.5 * part))
+    except np.linalg.LinAlgError as error:
         raise np.linalg.LinAlgError(
-            f"the regularised kernel matrix is not positive definite at row {info - 1} of {size}: "
-            "raise the regularization, remove duplicate geometries, or shorten the length scale"
-        )
-    value, _ = substitute(factor, rhs, lower=1)
-    if not np.all(np.isfinite(value)):
+            f"the regularised kernel matrix is {error} of {size}: raise the regularization, remove "
+            "duplicate geometries, or shorten the length scale"
+        ) from error
+    value = solve(matrix, rhs)
+    del matrix
+    if not np.isfinite(value).all():
         raise np.linalg.LinAlgError(
-            "the kernel matrix or the labels hold numbers that are not finite: look for atoms in "
-            "the same place"
+            f"the solution of {size} equations is not finite: the matrix or the right-hand side is "
+            "not, or they are beyond working precision; check the geometries and labels"
         )
-    del matrix, factor
-    progress(1.0)
     residual = rhs - np.asarray(operator.matvec(jnp.asarray(value))) - diagonal * value
     relative = float(np.linalg.norm(residual) / max(np.linalg.norm(rhs), np.finfo(float).tiny))
     return Solution(value, relative, 0, bool(np.isfinite(relative)))
 
 
 def _check_memory(size: int) -> None:
-    needed, free = int(size * size * 8 * 1.05), available_bytes()
+    needed, free = dense_bytes(size), available_bytes()
     if needed > free:
         raise MemoryError(
             f"a dense solve of {size} equations needs {format_bytes(needed)}, "
