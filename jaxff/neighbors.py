@@ -237,10 +237,12 @@ def _structures(system: System) -> list[_Structure]:
 
 
 def _cell(system: System, index: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Lattice vectors of one structure, empty where it does not repeat, and its pbc."""
+    """Lattice vectors of one structure, null where it does not repeat, and its pbc."""
     if system.cell is None or system.pbc is None:
         return np.zeros((3, 3)), np.zeros(3, bool)
     pbc = np.asarray(system.pbc)[index]
+    if not pbc.any():
+        return np.zeros((3, 3)), pbc
     # A vector along a direction that does not repeat means nothing here; it may even depend on the
     # others.
     cell = np.where(pbc[:, None], np.asarray(system.cell, np.float64)[index], 0.0)
