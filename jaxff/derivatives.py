@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.tree_util import Partial
 
 from jaxff.cell import volume
@@ -220,6 +221,11 @@ def _stress(energy_fn: EnergyFn, system: System, neighbors: Any = None) -> Array
 def _require_cell(system: System) -> Array:
     if system.cell is None:
         raise ValueError("stress needs system.cell, which is None; for a molecule use virial")
+    if not isinstance(system.cell, Tracer) and not bool(jnp.all(volume(system.cell) > 0.0)):
+        raise ValueError(
+            "stress needs a cell of finite volume: give non-periodic directions a lattice vector, "
+            "or use virial"
+        )
     return system.cell
 
 

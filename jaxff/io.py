@@ -15,6 +15,7 @@ import numpy as np
 from jaxff import descriptors, kernels
 from jaxff.data.archive import write_atomic
 from jaxff.gdml.potential import potential as gdml_potential
+from jaxff.numerics import require_float64
 from jaxff.potential import Potential, Spec, add, scale_shift
 from jaxff.system import System
 from jaxff.types import Params
@@ -79,6 +80,7 @@ def load(
     Raises:
         ValueError: If the file is damaged, of another format, or names an unknown part.
         FileNotFoundError: If there is no such file.
+        RuntimeError: If it holds 64-bit floats and they are not enabled.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -92,6 +94,8 @@ def load(
         structure = json.loads(metadata["jaxff"])
         if structure["format"] != _FORMAT:
             raise ValueError(f"format {structure['format']!r}, expected {_FORMAT!r}")
+        if any(array.dtype == np.float64 for array in arrays.values()):
+            require_float64(f"{path}")
         potential = _decode(structure["spec"], arrays, descriptors or {})
         if not isinstance(potential, Potential):
             raise ValueError("it describes no potential")

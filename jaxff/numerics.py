@@ -4,7 +4,20 @@ import jax.numpy as jnp
 
 from jaxff.types import Array
 
-__all__ = ["safe_norm"]
+__all__ = ["require_float64", "safe_norm"]
+
+
+def require_float64(what: str) -> None:
+    """Refuse to go on in single precision, which JAX would use without a word.
+
+    Raises:
+        RuntimeError: If 64-bit floats are not enabled.
+    """
+    if jnp.zeros((), float).dtype != jnp.float64:
+        raise RuntimeError(
+            f'{what} needs float64: call jax.config.update("jax_enable_x64", True) at the start of '
+            "the script"
+        )
 
 
 def safe_norm(vectors: Array, axis: int = -1) -> Array:

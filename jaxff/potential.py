@@ -145,7 +145,13 @@ class Bound:
 
 
 def bind(potential: Potential, params: Params) -> Bound:
-    """Fix the parameters of a potential: the result is its energy function."""
+    """Fix the parameters of a potential: the result is its energy function.
+
+    Raises:
+        TypeError: If the first argument is no potential.
+    """
+    if not isinstance(potential, Potential):
+        raise TypeError(f"bind takes (potential, params), got {type(potential).__name__} first")
     return Bound(potential, params)
 
 
@@ -169,6 +175,11 @@ def add(*potentials: Potential) -> Potential:
     """
     if not potentials:
         raise ValueError("add needs at least one potential, got none")
+    for index, part in enumerate(potentials):
+        if not isinstance(part, Potential):
+            raise TypeError(
+                f"add takes potentials, got {type(part).__name__} at place {index}; bind the sum"
+            )
 
     def init(key: Array, system: System, neighbors: Any = None, **named: Any) -> Params:
         unknown = set(named) - {"params"}
@@ -184,11 +195,13 @@ def add(*potentials: Potential) -> Potential:
         )
 
     def apply(params: Params, system: System, neighbors: Any = None) -> Outputs:
-        total: dict[str, Array] = {}
-        for potential, part in zip(potentials, params, strict=True):
-            for name, value in potential.apply(part, system, neighbors).items():
-                total[name] = total[name] + value if name in total else value
-        return total
+        if not isinstance(params, tuple | list) or len(params) != len(potentials):
+            raise ValueError(f"a sum of {len(potentials)} potentials needs as many parameters")
+        parts = [
+            potential.apply(part, system, neighbors)
+            for potential, part in zip(potentials, params, strict=True)
+        ]
+        return _sum_outputs(parts, [p.uses for p in potentials])
 
     return Potential(
         init,
@@ -197,6 +210,26 @@ def add(*potentials: Potential) -> Potential:
         uses=frozenset().union(*(p.uses for p in potentials)),
         spec=_spec("add", potentials),
     )
+
+
+def _sum_outputs(parts: list[Outputs], uses: list[frozenset[str]]) -> Outputs:
+    """Add outputs by name; those that would be wrong as sums of some parts only are not offered."""
+    total: dict[str, Array] = {}
+    for outputs in parts:
+        for name, value in outputs.items():
+            total[name] = total[name] + value if name in total else value
+    if not all("atomic_energies" in outputs for outputs in parts):
+        total.pop("atomic_energies", None)  # must sum to the energy
+    by_field = any(
+        "electric_field" in used and "dipole" not in outputs
+        for outputs, used in zip(parts, uses, strict=True)
+    )
+    if "dipole" in total and by_field:
+        raise ValueError(
+            "one potential gives its dipole as an output and another through the electric field: "
+            "their sum has no single dipole; let both do it one way"
+        )
+    return total
 
 
 def scale_shift(

@@ -135,13 +135,13 @@ class System:
 def _field(name: str, value: Any, lead: tuple[int, ...], tail: tuple[int, ...], dtype: Any):
     if value is None:
         return None
-    value = jnp.asarray(value, dtype)
-    try:
-        return jnp.broadcast_to(value, (*lead, *tail))
-    except ValueError:
-        raise ValueError(
-            f"{name} must have shape {(*lead, *tail)} or {tail}, got {value.shape}"
-        ) from None
+    value = jnp.asarray(value)
+    if dtype is bool and value.dtype != bool:
+        raise TypeError(f"{name} must be True or False per direction, got dtype {value.dtype}")
+    # No other broadcasting: a box of three lengths would pass for three equal lattice vectors.
+    if value.shape not in (tail, (*lead, *tail)):
+        raise ValueError(f"{name} must have shape {(*lead, *tail)} or {tail}, got {value.shape}")
+    return jnp.broadcast_to(value.astype(dtype), (*lead, *tail))
 
 
 def _set(system: System, **fields: Any) -> None:

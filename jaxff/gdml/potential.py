@@ -103,7 +103,7 @@ def _place(kernel: Kernel, systems: System, hyper: dict[str, Any]) -> Params:
         "numbers": systems.numbers[0],
         "references": systems,
         "coefficients": coefficients,
-        "expansion": jax.jit(lambda s, c: exp.expand(kernel, hyper, s, c))(systems, coefficients),
+        "expansion": exp.expand_compiled(kernel, hyper, systems, coefficients),
         "constant": jnp.zeros((), jnp.float64),
     }
     if systems.cell is not None:
@@ -111,8 +111,13 @@ def _place(kernel: Kernel, systems: System, hyper: dict[str, Any]) -> Params:
     return params
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _features(kernel: Kernel, hyper: dict[str, Array], systems: System) -> Array:
+    return jax.vmap(lambda system: kernel.features(hyper, system))(systems)
+
+
 def _check_features(kernel: Kernel, hyper: dict[str, Array], systems: System) -> None:
-    features = jax.jit(lambda s: jax.vmap(lambda one: kernel.features(hyper, one))(s))(systems)
+    features = _features(kernel, hyper, systems)
     bad = np.flatnonzero(~np.isfinite(np.asarray(features)).all(axis=1))
     if len(bad):
         raise ValueError(
@@ -139,9 +144,20 @@ def _energy(kernel: Kernel, params: Params, system: System) -> Array:
         lambda leaf: leaf.reshape(-1, *leaf.shape[len(system.batch_shape) :]), system
     )
     queries = exp.query_features(kernel, params["hyper"], flat)
-    energy = exp.evaluate(kernel, params["hyper"], params["expansion"], queries)
+    energy = exp.evaluate(kernel, params["hyper"], _expansion(kernel, params), queries)
     energy = energy.reshape(system.batch_shape) + params["constant"]
     return energy * _same_atoms(system.numbers, params["numbers"])
+
+
+def _expansion(kernel: Kernel, params: Params) -> dict[str, Array]:
+    """The stored expansion, made anew where it depends on hyperparameters of the descriptor.
+
+    Otherwise a derivative by those would see the queries alone, and changed values the old
+    references.
+    """
+    if len(kernel.hyper_names) == 1 or "references" not in params:
+        return params["expansion"]
+    return exp.expand(kernel, params["hyper"], params["references"], params["coefficients"])
 
 
 def _same_atoms(numbers: Array, expected: Array) -> Array:

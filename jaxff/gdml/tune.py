@@ -11,9 +11,9 @@ from jaxff.derivatives import forces
 from jaxff.gdml.fit import FitInfo, fit
 from jaxff.gdml.potential import KernelPotential
 from jaxff.linalg.solvers import Solver
-from jaxff.potential import bind
+from jaxff.potential import EnergyFn, bind
 from jaxff.system import System
-from jaxff.types import Params
+from jaxff.types import Array, Params
 
 __all__ = ["Trial", "Tuning", "tune"]
 
@@ -99,7 +99,6 @@ def tune(
         valid_forces = _checked(valid_forces, valid_systems)
     start = {**(hyper or {}), "lengthscale": candidates[0]}
     params = potential.init(jax.random.key(0), systems, hyper=start)
-    predict = jax.jit(lambda energy_fn, s: forces(energy_fn)(s))
     trials: list[Trial] = []
     best_params, best = params, 0
     for value in candidates:
@@ -115,7 +114,8 @@ def tune(
             break
         rmse = np.nan
         if valid_systems is not None:
-            difference = predict(bind(potential, fitted), valid_systems) - jnp.asarray(valid_forces)
+            predicted = _predict(bind(potential, fitted), valid_systems)
+            difference = predicted - jnp.asarray(valid_forces)
             rmse = float(jnp.sqrt(jnp.mean(difference**2)))
         trial = Trial(value, rmse, info)
         trials.append(trial)
@@ -136,3 +136,8 @@ def _checked(forces: Any, systems: System) -> np.ndarray:
             f"valid_forces must be finite and of shape {systems.positions.shape}, got {found.shape}"
         )
     return found
+
+
+@jax.jit
+def _predict(energy_fn: EnergyFn, systems: System) -> Array:
+    return forces(energy_fn)(systems)

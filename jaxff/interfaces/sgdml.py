@@ -26,6 +26,7 @@ from jaxff.gdml.potential import KernelPotential, potential
 from jaxff.kernels import groups
 from jaxff.kernels.base import matern52
 from jaxff.kernels.kernel import Kernel
+from jaxff.numerics import require_float64
 from jaxff.types import Params
 
 __all__ = ["Model", "Provenance", "load", "read", "save"]
@@ -104,7 +105,9 @@ def read(
         ValueError: If the file is damaged, no model, incomplete, of inconsistent shapes, or its
             units are unknown.
         FileNotFoundError: If there is no such file.
+        RuntimeError: If 64-bit floats are not enabled.
     """
+    require_float64("an sGDML model")
     where = f"{path}: "
     present = members(path)
     raw = read_archive(path, only=[n for n in present if n != "interact_cut_off"])

@@ -51,8 +51,9 @@ class Kernel:
 
     def __post_init__(self):
         if self.permutations is not None:
-            perms = np.asarray(self.permutations)
+            perms = np.array(self.permutations)
             verify(perms)
+            perms.flags.writeable = False
             object.__setattr__(self, "permutations", perms)
 
     def __eq__(self, other: object) -> bool:
@@ -65,7 +66,12 @@ class Kernel:
     def _content(self) -> tuple:
         """What makes two kernels the same program to JAX: equal ones share compilations."""
         group = self.permutations
-        return self.descriptor, self.base, None if group is None else (len(group), group.tobytes())
+        code = None if group is None else (len(group), group.tobytes())
+        try:
+            hash(self.descriptor)
+        except TypeError:  # a record that holds arrays, say: equal only to itself
+            return id(self.descriptor), self.base, code
+        return self.descriptor, self.base, code
 
     @cached_property
     def hyper_names(self) -> tuple[str, ...]:

@@ -42,8 +42,12 @@ def factorize(
     Raises:
         numpy.linalg.LinAlgError: If the matrix is not positive definite; names the row.
     """
-    from scipy.linalg import blas, lapack
+    from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
+    (trsm,), (potrf,) = (
+        get_blas_funcs(("trsm",), dtype=np.float64),
+        get_lapack_funcs(("potrf",), dtype=np.float64),
+    )
     size = len(matrix)
     block = block or _width(size)
     for start in range(0, size, block):
@@ -52,13 +56,13 @@ def factorize(
         if start:
             # The transposed product is the panel in column order, written without a copy.
             panel -= (matrix[start:stop, :start] @ matrix[start:, :start].T).T
-        corner, failed = lapack.dpotrf(np.asfortranarray(panel[: stop - start]), lower=1)
+        corner, failed = potrf(np.asfortranarray(panel[: stop - start]), lower=1)
         if failed > 0:
             raise np.linalg.LinAlgError(f"not positive definite at row {start + failed - 1}")
         panel[: stop - start] = corner
         if stop < size:
             below = np.asfortranarray(panel[stop - start :])
-            panel[stop - start :] = blas.dtrsm(
+            panel[stop - start :] = trsm(
                 1.0, corner, below, side=1, lower=1, trans_a=1, overwrite_b=1
             )
         if progress is not None:

@@ -37,15 +37,14 @@ Solver = Callable[[KernelOperator, np.ndarray, np.ndarray], Solution]
 def cholesky(*, progress: Callable[[float], None] | None = None) -> Solver:
     """Direct solution by a Cholesky factorisation in place.
 
-    Only the lower triangle is assembled and factorised, in one column-ordered array, so that the
-    peak is that of one matrix. (Pages of the upper triangle alone are never touched, but where the
-    system hands out huge pages of 2 MiB, as Linux does for NumPy, there are none.)
+    Only the lower triangle is assembled and factorised, in one column-ordered array, whose
+    untouched pages take no memory: the peak is little more than half of the full matrix.
 
     Args:
         progress: Called with the part that is done, between 0 and 1; the assembly ends at one half.
 
     Raises:
-        MemoryError: From the solver, if the matrix exceeds the free memory.
+        MemoryError: From the solver, if half the matrix exceeds the free memory.
         numpy.linalg.LinAlgError: From the solver, if the matrix is not positive definite to working
             precision.
     """
