@@ -94,6 +94,8 @@ class System:
                 )
         else:
             lead = positions.shape[:-2]
+        if cell is None and pbc is not None:
+            raise ValueError("pbc is given without a cell: give the lattice vectors as rows")
         dtype = positions.dtype
         per_structure = {
             "cell": _field("cell", cell, lead, (3, 3), dtype),
@@ -102,10 +104,7 @@ class System:
             "spin": _field("spin", spin, lead, (), dtype),
             "electric_field": _field("electric_field", electric_field, lead, (3,), dtype),
         }
-        if per_structure["cell"] is None:
-            if per_structure["pbc"] is not None:
-                raise ValueError("pbc is given without a cell: give the lattice vectors as rows")
-        elif per_structure["pbc"] is None:
+        if cell is not None and pbc is None:
             per_structure["pbc"] = jnp.ones((*lead, 3), bool)
         _set(self, positions=positions, numbers=numbers, **per_structure)
         _set(self, structure=structure, structure_mask=structure_mask)
@@ -136,10 +135,10 @@ def _field(name: str, value: Any, lead: tuple[int, ...], tail: tuple[int, ...], 
     if value is None:
         return None
     value = jnp.asarray(value)
-    if dtype is bool and value.dtype != bool:
+    if dtype is bool and value.dtype.kind not in "biu":  # 0 and 1 are common, fractions an error
         raise TypeError(f"{name} must be True or False per direction, got dtype {value.dtype}")
     # No other broadcasting: a box of three lengths would pass for three equal lattice vectors.
-    if value.shape not in (tail, (*lead, *tail)):
+    if value.shape not in (tail, (*lead, *tail)) and not (dtype is bool and value.ndim == 0):
         raise ValueError(f"{name} must have shape {(*lead, *tail)} or {tail}, got {value.shape}")
     return jnp.broadcast_to(value.astype(dtype), (*lead, *tail))
 

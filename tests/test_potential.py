@@ -71,9 +71,8 @@ def test_add_is_the_sum():
         for p, q in zip(parts, params, strict=True)
     ]
     np.testing.assert_allclose(outputs["energy"], sum(s["energy"] for s in single))
-    np.testing.assert_allclose(
-        outputs["atomic_energies"], single[1]["atomic_energies"] + single[2]["atomic_energies"]
-    )
+    # Not every part gives them, so that they would not sum to the energy.
+    assert "atomic_energies" not in outputs
     np.testing.assert_array_equal(outputs["partial_charges"], single[3]["partial_charges"])
 
 
@@ -154,3 +153,21 @@ def test_plain_functions_go_through_jit():
     assert jax.jit(lambda f, s: f(s))(wrapped, molecule()) == energy(molecule())
     potential = bound(morse())
     assert as_pytree(potential) is potential
+
+
+def test_atomic_energies_that_all_parts_give_sum_to_the_energy():
+    system = crystal()
+    potential = add(lennard_jones(), scale_shift(lennard_jones(), 2.0, 0.5))
+    neighbors = neighbor_list(potential.cutoffs).allocate(system)
+    outputs = bound(potential, system).outputs(system, neighbors)
+    np.testing.assert_allclose(outputs["atomic_energies"].sum(), outputs["energy"])
+
+
+def test_dipoles_of_two_kinds_are_not_added():
+    def apply(params, system, neighbors=None):
+        return {"energy": jnp.zeros(()), "dipole": jnp.ones(3)}
+
+    with_output = Potential(lambda key, system, neighbors=None: {}, apply)
+    energy_fn = bound(add(with_output, polarizable()), molecule(electric_field=[0.0, 0.0, 0.1]))
+    with pytest.raises(ValueError, match="no single dipole"):
+        energy_fn.outputs(molecule(electric_field=[0.0, 0.0, 0.1]))

@@ -167,3 +167,10 @@ def test_strain_of_each_structure(join):
     single = join([strain(s, d) for s, d in zip(systems, deformations, strict=True)])
     np.testing.assert_allclose(joined.positions, single.positions, atol=1e-14)
     np.testing.assert_allclose(joined.cell, single.cell, atol=1e-14)
+
+
+def test_a_box_of_three_lengths_is_no_cell():
+    with pytest.raises(ValueError, match="cell must have shape"):
+        System(np.zeros((1, 3)), np.array([1]), cell=[10.0, 10.0, 10.0])
+    with pytest.raises(TypeError, match="pbc must be True or False"):
+        System(np.zeros((1, 3)), np.array([1]), cell=np.eye(3), pbc=[0.5, 0.0, 0.0])

@@ -182,7 +182,7 @@ def main():
     params = potential.init(jax.random.key(0), frames.systems, hyper={"lengthscale": SCALE})
     test = data[data.splits["split_test_01"]].systems
     record["prediction"] = prediction(bind(potential, params), test, path, options)
-    record["memory"] = memory(options.count)
+    record["memory"] = memory(min(options.count, 500))
     text = json.dumps(record, indent=1)
     (HERE / "sgdml.json").write_text(text + "\n")
     print(text)

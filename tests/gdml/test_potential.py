@@ -20,6 +20,7 @@ from jaxff import bind, energy_and_forces, forces, gdml, hessian, pack
 from jaxff.descriptors import inverse_distances
 from jaxff.gdml.expansion import expand
 from jaxff.kernels import Kernel, matern52
+from jaxff.linalg import solvers
 from jaxff.system import System
 
 KEY = jax.random.key(0)
@@ -249,3 +250,38 @@ def test_only_named_descriptors_have_a_recipe():
     assert gdml.potential(CASES["rbf"]().kernel).spec.arguments["base"] == "rbf"
     assert gdml.potential(CASES["generic"]().kernel).spec is None
     assert gdml.potential(Kernel(powers, matern52)).spec.arguments["descriptor"] == "powers"
+
+
+def test_derivative_by_a_parameter_of_the_descriptor_moves_the_references_too():
+    def powers(system, neighbors=None, *, exponent):
+        i, j = np.triu_indices(system.atom_count, 1)
+        difference = system.positions[i] - system.positions[j]
+        return jnp.sum(difference**2, -1) ** (-exponent / 2)
+
+    positions = np.random.default_rng(0).normal(size=(4, 3, 3))
+    systems = System(positions[:3], np.array([8, 1, 1]))
+    model = gdml.potential(Kernel(powers, matern52))
+    params = model.init(jax.random.key(0), systems, hyper={"lengthscale": 1.5, "exponent": 1.2})
+    labels = {"forces": np.random.default_rng(1).normal(size=(3, 3, 3))}
+    params, _ = gdml.fit(model, params, labels, solver=solvers.cholesky(), regularization=1e-6)
+    query = System(positions[3], np.array([8, 1, 1]))
+
+    @jax.jit
+    def energy(exponent):
+        hyper = {**params["hyper"], "exponent": exponent}
+        return model.apply({**params, "hyper": hyper}, query)["energy"]
+
+    step = 1e-5
+    expected = (energy(1.2 + step) - energy(1.2 - step)) / (2 * step)
+    np.testing.assert_allclose(jax.jit(jax.grad(energy))(1.2), expected, rtol=1e-6)
+
+
+def test_equal_kernels_give_one_potential_and_arrays_cannot_change_them():
+    swap = np.array([[0, 1, 2], [0, 2, 1]])
+    kernel = Kernel(inverse_distances, matern52, swap)
+    swap[1] = [2, 1, 0]
+    assert gdml.potential(kernel) is gdml.potential(
+        Kernel(inverse_distances, matern52, np.array([[0, 1, 2], [0, 2, 1]]))
+    )
+    with pytest.raises(ValueError, match="read-only"):
+        kernel.permutations[1] = [2, 1, 0]
