@@ -148,9 +148,9 @@ def fit(kernel, data, count):
         solver=solvers.cholesky(), regularization=1e-10,
     )  # fmt: skip
     wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024e-9
+    # Not getrusage, whose peak a child inherits from its parent.
+    status = Path("/proc/self/status").read_text()
+    peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024e-9
     record = {"wall_s": wall, "cpu_s": cpu, "matrix_gb": info.size**2 * 8e-9, "peak_gb": peak}
     return bind(potential, params), record
 
@@ -161,6 +161,7 @@ def main():
     parser.add_argument("--peer-python")
     parser.add_argument("--peer-model")
     parser.add_argument("--fit-only", type=int)
+    parser.add_argument("--memory-only", action="store_true", help="renew that part of the record")
     parser.add_argument("--data", default=os.environ.get("JAXFF_DATA", "../shared/data"))
     options = parser.parse_args()
     path = Path(options.data, "rmd17", "rmd17_ethanol.npz").resolve()
@@ -169,6 +170,11 @@ def main():
     kernel = Kernel(inverse_distances, matern52, permutations.recover(train.systems))
     if options.fit_only:
         print(json.dumps(fit(kernel, data, options.fit_only)[1]))
+        return
+    if options.memory_only:
+        record = json.loads((HERE / "sgdml.json").read_text())
+        record["memory"] = memory(min(options.count, 500))
+        (HERE / "sgdml.json").write_text(json.dumps(record, indent=1) + "\n")
         return
     frames = train[np.arange(options.count)]
     record = {
