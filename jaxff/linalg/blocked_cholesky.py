@@ -1,8 +1,8 @@
 """Cholesky factorisation in place, block column by block column.
 
-Threaded LAPACK factorisations of OpenBLAS were seen to crash from some 25 000 rows on, while its
-matrix products are sound at every size. This left-looking form spends all but a vanishing part of
-its operations in them, reaches their speed, needs one block column of work space, touches nothing
+LAPACK's factorisation in OpenBLAS, run on two threads, was seen to crash at 27 000 rows (the cause
+is not established), while matrix products of that size run. This left-looking form spends all but a
+vanishing part of its operations in products, needs one block column of work space, touches nothing
 above the diagonal blocks, and can say how far it is.
 
 Reference:
