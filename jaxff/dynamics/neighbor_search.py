@@ -1,0 +1,282 @@
+"""The search for neighbours as a pure function of positions and cell, with everything else planned.
+
+Two ways: all atoms with all others and their images, or, for large systems, with the atoms in the
+linked cells around. Both hold for any cell and any mix of periodic directions, and say when the
+plan does not suffice.
+
+Reference:
+    Allen & Tildesley, Computer Simulation of Liquids, 2nd ed. (2017), section 5.3 (linked cells).
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxff.cell import complete, fractional, heights
+from jaxff.neighbors import Neighbors, Pairs
+from jaxff.system import System
+from jaxff.types import Array, Bool, Float, Int
+
+__all__ = ["SearchPlan", "completed", "covers", "linked_cells", "search"]
+
+_BLOCK = 2_000_000
+"""Candidate pairs that are looked at together; more are done in turn, to save memory."""
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What is decided before compilation, for one cutoff.
+
+    Attributes:
+        radius: Distance in Å within which pairs are listed.
+        width: Slots of each atom.
+        periodic: Which directions repeat.
+        reach: How many images beyond the nearest one count in each direction; with a grid, how many
+            of its cells.
+        grid: Number of linked cells in each direction; zeros compare all pairs.
+        room: Atoms that fit into one linked cell.
+    """
+
+    radius: float
+    width: int
+    periodic: tuple[bool, bool, bool]
+    reach: tuple[int, int, int]
+    grid: tuple[int, int, int] = (0, 0, 0)
+    room: int = 0
+
+    @property
+    def linked(self) -> bool:
+        """Whether there is a grid."""
+        return any(self.grid)
+
+    def candidates(self, atoms: int) -> int:
+        """Number of candidate neighbours that each atom is compared with."""
+        images = math.prod(2 * n + 1 for n in self.reach)
+        return images * (self.room if self.linked else atoms)
+
+
+def search(
+    plans: tuple[SearchPlan, ...],
+    system: System,
+    cutoffs: tuple[float, ...],
+    skins: tuple[float, ...],
+) -> Neighbors:
+    """Lists of a single system by their plans; ``overflow`` says whether these sufficed."""
+    periodic = plans[0].periodic if plans else (False, False, False)
+    cell = completed(system, periodic)
+    points = fractional(system.positions, cell)
+    # Whole cells are counted apart, so that what is left is small and keeps its digits.
+    whole = jnp.floor(points) * jnp.asarray(periodic)
+    points = points - whole
+    thickness = heights(cell)
+    pbc = jnp.zeros(3, bool) if system.pbc is None else system.pbc
+    overflow = jnp.any(pbc != jnp.asarray(periodic))
+    pairs = []
+    for plan in plans:
+        look = _compare_linked if plan.linked else _compare_all
+        others, images, many = look(plan, points, cell, system.numbers > 0)
+        overflow |= many | ~covers(plan, thickness)
+        pairs.append(_as_pairs(others, images, whole.astype(jnp.int32)))
+    return Neighbors(tuple(pairs), overflow, cutoffs, skins, plans)
+
+
+def completed(system: System, periodic: tuple[bool, ...]) -> Float[Array, "3 3"]:
+    """Cell with unit normals along the directions that do not repeat, whatever stands there."""
+    if system.cell is None or not any(periodic):
+        return jnp.eye(3, dtype=system.positions.dtype)
+    if all(periodic):
+        return system.cell
+    repeats = jnp.asarray(periodic)
+    return complete(jnp.where(repeats[:, None], system.cell, 0.0), repeats)
+
+
+def covers(plan: SearchPlan, thickness: Float[Array, "3"]) -> Bool[Array, ""]:
+    """Whether the planned images or cells reach far enough, for a cell of these heights in Å."""
+    reach, periodic = np.asarray(plan.reach), np.asarray(plan.periodic)
+    if plan.linked:
+        enough = plan.radius * np.asarray(plan.grid) <= reach * thickness
+    else:
+        enough = plan.radius < (reach + 0.5) * thickness
+    return jnp.all(enough | ~periodic)
+
+
+def _as_pairs(
+    others: Int[Array, "atoms width"],
+    images: Int[Array, "atoms width 3"],
+    whole: Int[Array, "atoms 3"],
+) -> Pairs:
+    atoms, width = others.shape
+    real = (others < atoms)[..., None]
+    shifts = images + whole[:, None] - whole[jnp.where(real[..., 0], others, 0)]
+    centers = jnp.repeat(jnp.arange(atoms, dtype=jnp.int32), width)
+    return Pairs(
+        centers, others.reshape(-1), jnp.where(real, shifts, 0).reshape(-1, 3), atoms, width
+    )
+
+
+_Found = tuple[Array, Array, Array]
+"""Neighbours (atoms, width), their images (atoms, width, 3), and whether some did not fit."""
+
+
+def _compare_all(plan: SearchPlan, points: Array, cell: Array, real: Array) -> _Found:
+    """Every atom with every other and its images, nearest ones first."""
+    atoms = len(points)
+    offsets = jnp.asarray(_offsets(plan.reach), jnp.int32)
+    columns = [points[:, k] for k in range(3)]
+
+    def row(index: Array) -> tuple[Array, Array]:
+        moved = [
+            _nearest(c - c[index], periodic) + jnp.asarray(o, c.dtype)
+            for c, periodic, o in zip(columns, plan.periodic, offsets.T[..., None], strict=True)
+        ]
+        near = _square(moved, cell) < plan.radius**2
+        itself = (jnp.arange(atoms) == index) & jnp.all(offsets == 0, axis=1)[:, None]
+        near = (near & real & ~itself & real[index]).reshape(-1)
+        return near, jnp.sum(near, dtype=jnp.int32)
+
+    def rows(indices: Array) -> _Found:
+        near, count = jax.vmap(row)(indices)
+        slots = _select(near, plan.width)
+        empty = slots == near.shape[1]
+        others = jnp.where(empty, 0, slots % atoms)
+        apart = [c[others] - c[indices][:, None] for c in columns]
+        base = [_nearest(x, p) - x for x, p in zip(apart, plan.periodic, strict=True)]
+        images = jnp.round(jnp.stack(base, axis=-1)).astype(jnp.int32)
+        images = images + offsets[jnp.where(empty, 0, slots // atoms)]
+        return jnp.where(empty, atoms, others), images, count > plan.width
+
+    return _in_blocks(rows, atoms, plan.candidates(atoms))
+
+
+def _nearest(apart: Array, periodic: bool) -> Array:
+    """The nearest image of a fractional difference; a distance in Å where nothing repeats."""
+    return apart - jnp.round(apart) if periodic else apart
+
+
+def _compare_linked(plan: SearchPlan, points: Array, cell: Array, real: Array) -> _Found:
+    """Every atom with the atoms in the cells around its own."""
+    atoms, grid = len(points), jnp.asarray(plan.grid, jnp.int32)
+    periodic = jnp.asarray(plan.periodic)
+    member = linked_cells(plan, points, real)
+    table, crowded = _table(plan, member, atoms)
+    offsets = jnp.asarray(_offsets(plan.reach), jnp.int32)
+    columns = [jnp.append(points[:, k], 0.0) for k in range(3)]
+
+    def rows(indices: Array) -> _Found:
+        own = jnp.stack(jnp.unravel_index(member[indices], plan.grid), axis=-1)
+        around = own[:, None] + offsets
+        image = jnp.where(periodic, jnp.floor_divide(around, grid), 0)
+        around = around - image * grid
+        inside = jnp.all((around >= 0) & (around < grid), axis=-1)
+        flat = (around[..., 0] * grid[1] + around[..., 1]) * grid[2] + around[..., 2]
+        others = table[jnp.where(inside, flat, math.prod(plan.grid))]
+        moved = [
+            c[others] + image[..., k, None] - c[indices][:, None, None]
+            for k, c in enumerate(columns)
+        ]
+        near = (_square(moved, cell) < plan.radius**2) & (others < atoms)
+        itself = (others == indices[:, None, None]) & jnp.all(image == 0, axis=-1)[..., None]
+        near = (near & ~itself & real[indices][:, None, None]).reshape(len(indices), -1)
+        slots = _select(near, plan.width)
+        empty = slots == near.shape[1]
+        slots = jnp.where(empty, 0, slots)
+        chosen = jnp.take_along_axis(others.reshape(len(indices), -1), slots, axis=1)
+        images = jnp.take_along_axis(image, (slots // plan.room)[..., None], axis=1)
+        many = jnp.sum(near, axis=1) > plan.width
+        return jnp.where(empty, atoms, chosen).astype(jnp.int32), images, many
+
+    others, images, many = _in_blocks(rows, atoms, plan.candidates(atoms))
+    return others, images, many | crowded
+
+
+def linked_cells(plan: SearchPlan, points: Array, real: Array) -> Int[Array, " atoms"]:
+    """Flat index of the linked cell of each atom; padding is past the last cell."""
+    grid, periodic = jnp.asarray(plan.grid), jnp.asarray(plan.periodic)
+    # Where nothing repeats, cells have a fixed thickness and atoms outside belong to the last one:
+    # neighbours still differ by no more than the reach.
+    thickness = plan.radius / np.asarray(plan.reach)
+    weight = real[:, None] / jnp.maximum(jnp.sum(real), 1)
+    middle = jnp.sum(jnp.where(real[:, None], points, 0.0) * weight, axis=0)
+    free = (points - middle) / thickness + 0.5 * grid
+    index = jnp.floor(jnp.where(periodic, points * grid, free))
+    index = jnp.clip(index, 0, grid - 1).astype(jnp.int32)
+    flat = (index[:, 0] * plan.grid[1] + index[:, 1]) * plan.grid[2] + index[:, 2]
+    return jnp.where(real, flat, math.prod(plan.grid)).astype(jnp.int32)
+
+
+def _table(plan: SearchPlan, member: Array, atoms: int) -> tuple[Array, Bool[Array, ""]]:
+    """Atoms of each cell, filled up with ``atoms``, and whether a cell has too many."""
+    count = math.prod(plan.grid)
+    order = jnp.argsort(member).astype(jnp.int32)
+    edges = jnp.searchsorted(member[order], jnp.arange(count + 1))
+    slots = edges[:-1, None] + jnp.arange(plan.room)
+    full = slots < edges[1:, None]
+    table = jnp.where(full, order[jnp.minimum(slots, atoms - 1)], atoms).astype(jnp.int32)
+    nothing = jnp.full((1, plan.room), atoms, jnp.int32)
+    return jnp.concatenate([table, nothing]), jnp.max(jnp.diff(edges)) > plan.room
+
+
+def _square(moved: list[Array], cell: Array) -> Array:
+    """Squared lengths in Å² of vectors in units of the lattice vectors."""
+    a, b, c = moved
+    return functools.reduce(
+        jnp.add, ((a * cell[0, k] + b * cell[1, k] + c * cell[2, k]) ** 2 for k in range(3))
+    )
+
+
+def _offsets(reach: tuple[int, int, int]) -> np.ndarray:
+    """All whole triples within the reach, the null triple first."""
+    triples = list(itertools.product(*(range(-n, n + 1) for n in reach)))
+    return np.asarray(sorted(triples, key=lambda t: (sum(x * x for x in t), t)))
+
+
+def _in_blocks(rows: Callable[[Array], _Found], atoms: int, candidates: int) -> _Found:
+    """``rows`` of all atoms, of as many at once as memory allows."""
+    block = max(1, min(atoms, _BLOCK // max(candidates, 1)))
+    if block >= atoms:
+        others, images, many = rows(jnp.arange(atoms, dtype=jnp.int32))
+        return others, images, jnp.any(many)
+    blocks = -(-atoms // block)
+    # The last block repeats the last atom.
+    indices = jnp.minimum(jnp.arange(blocks * block, dtype=jnp.int32), atoms - 1)
+    others, images, many = jax.lax.map(rows, indices.reshape(blocks, block))
+    flat = [x.reshape(blocks * block, *x.shape[2:])[:atoms] for x in (others, images)]
+    return flat[0], flat[1], jnp.any(many)
+
+
+def _select(mask: Bool[Array, "rows columns"], width: int) -> Int[Array, "rows width"]:
+    """Columns of the first ``width`` true entries of each row, in order; then ``columns``.
+
+    Entries are packed into words of 32 bits. Counting bits tells which word holds the k-th entry,
+    halving the word five times where: much faster on a CPU than to sort, or to scatter.
+    """
+    rows, columns = mask.shape
+    words = -(-columns // 32)
+    padded = jnp.pad(mask, ((0, 0), (0, 32 * words - columns))).reshape(rows, words, 32)
+    bits = jnp.where(padded, jnp.uint32(1) << jnp.arange(32, dtype=jnp.uint32), jnp.uint32(0))
+    packed = jnp.sum(bits, axis=-1, dtype=jnp.uint32)
+    through = jnp.cumsum(jax.lax.population_count(packed).astype(jnp.int32), axis=1)
+    rank = jnp.arange(width, dtype=jnp.int32)
+    if words <= 64:
+        word = jnp.sum(through[:, None, :] <= rank[:, None], axis=-1, dtype=jnp.int32)
+    else:
+        word = jax.vmap(lambda t: jnp.searchsorted(t, rank, side="right"))(through)
+        word = word.astype(jnp.int32)
+    before = jnp.take_along_axis(through, jnp.maximum(word - 1, 0), axis=1)
+    left = (rank - jnp.where(word > 0, before, 0)).astype(jnp.uint32)
+    part = jnp.take_along_axis(packed, jnp.minimum(word, words - 1), axis=1)
+    column = 32 * word
+    for half in (16, 8, 4, 2, 1):
+        low = part & jnp.uint32((1 << half) - 1)
+        count = jax.lax.population_count(low)
+        upper = left >= count
+        left = jnp.where(upper, left - count, left)
+        part = jnp.where(upper, part >> half, low)
+        column = column + jnp.where(upper, half, 0)
+    return jnp.where(rank < through[:, -1:], column, columns).astype(jnp.int32)
