@@ -21,7 +21,7 @@ from jaxff.kernels.kernel import Kernel
 from jaxff.system import System
 from jaxff.types import Array
 
-__all__ = ["column_blocks", "prepare_columns", "prepare_rows"]
+__all__ = ["blocks", "prepare_columns", "prepare_rows", "terms"]
 
 
 def prepare_columns(kernel: Kernel, hyper: Any, systems: System, center: Array) -> dict[str, Array]:
@@ -29,7 +29,7 @@ def prepare_columns(kernel: Kernel, hyper: Any, systems: System, center: Array) 
     x, jacobian = jax.vmap(lambda s: _permuted_jacobian(kernel, hyper, s))(systems)
     x, jacobian = x - center, jnp.swapaxes(jacobian, 2, 3)  # (I, P, D), (I, P, 3M, D)
     projection = jnp.einsum("ipad,ipd->ipa", jacobian, x)
-    # With one more feature, u and v are single matrix products: see column_blocks.
+    # With one more feature, u and v are single matrix products: see `terms`.
     columns = {"x": x, "jacobian": jnp.concatenate([jacobian, projection[..., None]], axis=3)}
     if _is_pairwise(kernel):
         perms = _permutations(kernel, systems.atom_count)
@@ -62,10 +62,13 @@ def prepare_rows(kernel: Kernel, hyper: Any, systems: System, center: Array) -> 
     return rows
 
 
-def column_blocks(
+def terms(
     kernel: Kernel, energies: bool, lengthscale: Array, query: dict[str, Array], rows: dict
-) -> Array:
-    """Blocks of one query with all rows, ``(block [+1], rows, block [+1])``, column label first.
+) -> dict[str, Array]:
+    """Small factors of the blocks of one query with all rows; last axis: row.
+
+    To be computed apart from :func:`blocks`: fused into it, they would be evaluated anew for every
+    entry.
 
     Args:
         kernel: The kernel.
@@ -84,50 +87,53 @@ def column_blocks(
     u = jnp.einsum("pad,dj->paj", query["jacobian"], extended)
     extended = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
     v = jnp.einsum("pd,daj->paj", extended, rows["jacobian"])
-    left = -curvature[:, None] * u
-    if _is_pairwise(kernel):
-        blocks = _pairwise(kernel, -slope, query, rows, left, v)
-    else:
-        jacobians = query["jacobian"][:, :, :-1], rows["jacobian"][:-1]
-        blocks = _dense(-slope, *jacobians, left, v)
-    if not energies:
-        return blocks
-    # Observing the row's forces of a kernel centred on the query's energy, and the reverse.
-    below = jnp.einsum("pj,paj->ja", slope, v)
-    right = -jnp.einsum("pj,paj->aj", slope, u)
-    corner = jnp.sum(kernel.base.derivative(0, scaled), axis=0)
-    below = jnp.concatenate([below, corner[:, None]], axis=1)
-    blocks = jnp.concatenate([blocks, right[:, :, None]], axis=2)
-    return jnp.concatenate([blocks, below[None]], axis=0)
+    result = {"weights": -slope, "left": -curvature[:, None] * u, "right": v}
+    if "home" in query:
+        result["home"] = query["home"] @ -slope  # (homes, b, α, j)
+    if energies:
+        # Observing the row's forces of a kernel centred on the query's energy, and the reverse.
+        result["below"] = jnp.einsum("pj,paj->aj", slope, v)
+        result["beside"] = -jnp.einsum("pj,paj->aj", slope, u)
+        result["corner"] = jnp.sum(kernel.base.derivative(0, scaled), axis=0)
+    return result
 
 
-def _dense(weights: Array, jacobian: Array, row_jacobian: Array, left: Array, v: Array) -> Array:
-    """Any descriptor: one product over features and permutations for each pair of references."""
-    weighted = jnp.einsum("pj,pad->jad", weights, jacobian)
-    lefts = jnp.concatenate([weighted, jnp.transpose(left, (2, 1, 0))], axis=2)
-    rights = jnp.concatenate(
-        [jnp.moveaxis(row_jacobian, 2, 0), jnp.transpose(v, (2, 0, 1))], axis=1
-    )
-    return jnp.einsum("jak,jkb->ajb", lefts, rights)
-
-
-def _pairwise(
-    kernel: Kernel, weights: Array, query: dict[str, Array], rows: dict, left: Array, v: Array
+def blocks(
+    kernel: Kernel, query: dict[str, Array], rows: dict[str, Array], terms: dict[str, Array]
 ) -> Array:
-    """Features of single pairs: outer products of vectors, contiguous over the row references."""
-    permutations, _, count = v.shape
-    atoms = query["pairs"].shape[1]
-    pairs = query["pairs"][:, :, :, :, None, None] * rows["pairs"][:, :, None]
-    weighted = weights[:, None, None, None, None] * pairs
-    dyads = left.reshape(permutations, atoms, 3, 1, 1, count) * v.reshape(
-        permutations, 1, 1, atoms, 3, count
+    """Blocks of one query with all rows, ``(block [+1], block [+1], rows)``, column label first."""
+    found = (_pairwise if _is_pairwise(kernel) else _dense)(kernel, query, rows, terms)
+    if "corner" not in terms:
+        return found
+    below = jnp.concatenate([terms["below"], terms["corner"][None]])
+    found = jnp.concatenate([found, terms["beside"][:, None]], axis=1)
+    return jnp.concatenate([found, below[None]])
+
+
+def _dense(kernel: Kernel, query: dict, rows: dict, terms: dict) -> Array:
+    """Any descriptor: one product over features and permutations for each pair of references."""
+    del kernel
+    weighted = jnp.einsum("pj,pad->jad", terms["weights"], query["jacobian"][:, :, :-1])
+    lefts = jnp.concatenate([weighted, jnp.transpose(terms["left"], (2, 1, 0))], axis=2)
+    rights = jnp.concatenate(
+        [jnp.moveaxis(rows["jacobian"][:-1], 2, 0), jnp.transpose(terms["right"], (2, 0, 1))],
+        axis=1,
     )
-    blocks = jnp.sum(weighted + dyads, axis=0)  # (a, α, c, β, j)
-    gathered = query["home"] @ weights  # (homes, b, α, j)
-    home = jnp.sum(gathered[:, :, :, None] * rows["home"][:, :, None], axis=1)
+    return jnp.einsum("jak,jkb->abj", lefts, rights)
+
+
+def _pairwise(kernel: Kernel, query: dict, rows: dict, terms: dict) -> Array:
+    """Features of single pairs: outer products of vectors, contiguous over the row references."""
+    permutations, size, count = terms["right"].shape
+    atoms = size // 3
+    weighted = terms["weights"][:, None, None, None] * rows["pairs"]
+    pairs = query["pairs"][:, :, :, :, None, None] * weighted[:, :, None]
+    dyads = terms["left"][:, :, None] * terms["right"][:, None]
+    found = jnp.sum(pairs.reshape(permutations, size, size, count) + dyads, axis=0)
+    home = jnp.sum(terms["home"][:, :, :, None] * rows["home"][:, :, None], axis=1)
     at, of, _ = _homes(_permutations(kernel, atoms))
-    blocks = blocks.at[at, :, of].add(home)
-    return jnp.swapaxes(blocks.reshape(3 * atoms, 3 * atoms, count), 1, 2)
+    found = found.reshape(atoms, 3, atoms, 3, count).at[at, :, of].add(home)
+    return found.reshape(size, size, count)
 
 
 def _is_pairwise(kernel: Kernel) -> bool:

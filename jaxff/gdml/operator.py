@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxff.gdml import expansion as exp
-from jaxff.gdml.blocks import column_blocks, prepare_columns, prepare_rows
+from jaxff.gdml.blocks import blocks, prepare_columns, prepare_rows, terms
 from jaxff.kernels.kernel import Kernel
 from jaxff.linalg.memory import untouched_square
 from jaxff.system import System
@@ -30,9 +30,12 @@ from jaxff.types import Array, Float
 
 __all__ = ["GdmlOperator"]
 
-_TILE_ROWS = 1536
-"""Rows of one square tile of the dense matrix: large enough to amortise dispatch, small enough for
-caches."""
+_ROWS, _COLUMNS = 864, 432
+"""Labels along the sides of a tile, which is computed at once. It stays in the caches, and its
+buffers are reused, where larger ones would be new pages for the operating system to clear."""
+
+_GROUP = 8
+"""Columns of tiles in a group, which share the preparation of rows."""
 
 _AHEAD = 2
 """Tiles in flight: JAX computes them in the background while others are copied."""
@@ -123,7 +126,7 @@ class GdmlOperator:
             values = tile.values[:, : self.block]
             values = values.reshape(-1, *values.shape[2:])
             if lower and tile.rows[1] <= first:  # above the diagonal, but for the energies
-                values = values[:, :, self.block :]
+                values = values[:, self.block :]
             self._place(result.T, forces, tile.rows, values)
             if self.energies:
                 energies = slice(split + first, split + last)
@@ -136,43 +139,53 @@ class GdmlOperator:
     def _place(
         self, columns: np.ndarray, which: Any, rows: tuple[int, int], values: np.ndarray
     ) -> None:
-        """Write ``values (columns, row references, block and/or energy)`` into the transpose."""
+        """Write ``values (columns, block and/or energy, row references)`` into the transpose."""
         first, last = rows
         split = self.count * self.block
-        if values.shape[2] >= self.block:
-            forces = values[:, :, : self.block].reshape(values.shape[0], -1)
-            columns[which, first * self.block : last * self.block] = forces
+        if values.shape[1] >= self.block:
+            forces = columns[:, :split].reshape(len(columns), self.count, self.block)
+            forces[which, first:last] = np.swapaxes(values[:, : self.block], 1, 2)
         if self.energies:
-            columns[which, split + first : split + last] = values[:, :, -1]
+            columns[which, split + first : split + last] = values[:, -1]
 
     def _tiles(self, owners: np.ndarray, lower: bool) -> Iterator["_Tile"]:
         """Tiles of the columns of ``owners``, a few computed ahead of their consumer."""
-        side = _even_tiles(self.count, max(1, _TILE_ROWS // self.block))
-        center = _center(self.kernel, self.hyper, self.references)
         pending: deque = deque()
-        for c in range(0, len(owners), side):
-            picked = owners[c : c + side]
-            columns = _columns(
-                self.kernel, self.hyper, self.references, center, np.resize(picked, side)
-            )
-            for r in range(0, self.count, side):
-                last = min(r + side, self.count)
-                # Rows of energies lie below every column of forces, so they need all tiles.
-                if lower and not self.energies and last <= picked[0]:
-                    continue
-                rows = np.minimum(np.arange(r, r + side), self.count - 1)
-                values = _tile(
-                    self.kernel, self.energies, self.hyper, self.references, center, columns, rows
-                )
-                pending.append(((r, last), (c, c + len(picked)), values))
-                if len(pending) > _AHEAD:
-                    yield _finish(*pending.popleft())
+        for tile in self._pending_tiles(owners, lower):
+            pending.append(tile)
+            if len(pending) > _AHEAD:
+                yield _finish(*pending.popleft())
         while pending:
             yield _finish(*pending.popleft())
 
+    def _pending_tiles(self, owners: np.ndarray, lower: bool) -> Iterator[tuple[Any, Any, Array]]:
+        height = _even_tiles(self.count, max(1, _ROWS // self.block))
+        width = _even_tiles(len(owners), max(1, _COLUMNS // self.block))
+        center = _center(self.kernel, self.hyper, self.references)
+
+        def prepared(prepare: Callable[..., Any], index: np.ndarray) -> Any:
+            return prepare(self.kernel, self.hyper, _select(self.references, index), center)
+
+        for group in range(0, len(owners), _GROUP * width):
+            starts = range(group, min(group + _GROUP * width, len(owners)), width)
+            picked = [np.resize(owners[start : start + width], width) for start in starts]
+            columns = [prepared(_columns, index) for index in picked]
+            for first in range(0, self.count, height):
+                last = min(first + height, self.count)
+                # Rows of energies lie below every column of forces, so they need all tiles.
+                if lower and not self.energies and last <= owners[group]:
+                    continue
+                rows = prepared(_rows, np.minimum(first + np.arange(height), self.count - 1))
+                for start, queries in zip(starts, columns, strict=True):
+                    if lower and not self.energies and last <= owners[start]:
+                        continue
+                    found = _terms(self.kernel, self.energies, self.hyper, queries, rows)
+                    values = _blocks(self.kernel, queries, rows, found)
+                    yield (first, last), (start, min(start + width, len(owners))), values
+
 
 class _Tile(NamedTuple):
-    """Part of the matrix, ``values (columns, block [+1], rows, block [+1])``, with its ranges."""
+    """Part of the matrix, ``values (columns, block [+1], block [+1], rows)``, with its ranges."""
 
     rows: tuple[int, int]
     columns: tuple[int, int]
@@ -187,7 +200,7 @@ def _even_tiles(count: int, most: int) -> int:
 
 def _finish(rows: tuple[int, int], columns: tuple[int, int], values: Array) -> _Tile:
     """Wait for a tile and cut its padding."""
-    cut = np.asarray(values)[: columns[1] - columns[0], :, : rows[1] - rows[0]]
+    cut = np.asarray(values)[: columns[1] - columns[0], ..., : rows[1] - rows[0]]
     return _Tile(rows, columns, cut)
 
 
@@ -206,6 +219,7 @@ def _matvec(kernel: Kernel, energies: bool, hyper: Any, references: System, vect
     return jnp.concatenate([forces, energy]) if energies else forces
 
 
+@jax.jit
 def _select(references: System, index: Array) -> System:
     return jax.tree.map(lambda leaf: leaf[index], references)
 
@@ -216,29 +230,20 @@ def _center(kernel: Kernel, hyper: Any, references: System) -> Array:
     return jnp.mean(jax.vmap(lambda s: kernel.features(hyper, s))(references), axis=0)
 
 
-@partial(jax.jit, static_argnums=0)
-def _columns(
-    kernel: Kernel, hyper: Any, references: System, center: Array, index: Array
-) -> dict[str, Array]:
-    """Column references of a row of tiles."""
-    return prepare_columns(kernel, hyper, _select(references, index), center)
+_columns = jax.jit(prepare_columns, static_argnums=0)
+_rows = jax.jit(prepare_rows, static_argnums=0)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _tile(
-    kernel: Kernel,
-    energies: bool,
-    hyper: Any,
-    references: System,
-    center: Array,
-    columns: Any,
-    index: Array,
-) -> Array:
-    """Tile of the matrix, ``(column references, block [+1], row references, block [+1])``."""
-    rows = prepare_rows(kernel, hyper, _select(references, index), center)
-    return jax.lax.map(
-        lambda query: column_blocks(kernel, energies, hyper["lengthscale"], query, rows), columns
-    )
+def _terms(kernel: Kernel, energies: bool, hyper: Any, columns: Any, rows: Any) -> dict[str, Array]:
+    scale = hyper["lengthscale"]
+    return jax.vmap(lambda query: terms(kernel, energies, scale, query, rows))(columns)
+
+
+@partial(jax.jit, static_argnums=0)
+def _blocks(kernel: Kernel, columns: Any, rows: Any, found: dict[str, Array]) -> Array:
+    """Tile of the matrix, ``(column references, block [+1], block [+1], row references)``."""
+    return jax.vmap(lambda query, found: blocks(kernel, query, rows, found))(columns, found)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -248,9 +253,8 @@ def _diagonal(kernel: Kernel, energies: bool, hyper: Any, references: System) ->
         center = kernel.features(hyper, system)
         rows = prepare_rows(kernel, hyper, single, center)
         query = jax.tree.map(lambda leaf: leaf[0], prepare_columns(kernel, hyper, single, center))
-        return jnp.diagonal(
-            column_blocks(kernel, energies, hyper["lengthscale"], query, rows)[:, 0]
-        )
+        found = terms(kernel, energies, hyper["lengthscale"], query, rows)
+        return jnp.diagonal(blocks(kernel, query, rows, found)[..., 0])
 
     diagonal = jax.lax.map(one, references)
     if not energies:
