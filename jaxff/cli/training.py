@@ -204,6 +204,9 @@ def _report_tuning(tuning: gdml.Tuning, to_file: float) -> None:
     best = tuning.best
     if len(tuning.trials) > 1:
         say(f"Best length scale: {best.lengthscale * to_file:g}.")
+    if tuning.refused is not None:
+        value, reason = tuning.refused
+        warn(f"length scale {value * to_file:g} and longer ones were left out: {reason}")
     if tuning.on_boundary:
         warn(
             f"the best length scale, {best.lengthscale * to_file:g}, is at the edge of those "

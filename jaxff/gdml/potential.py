@@ -12,6 +12,7 @@ from jax.core import Tracer
 from jaxff.gdml import expansion as exp
 from jaxff.kernels import groups
 from jaxff.kernels.kernel import Kernel
+from jaxff.numerics import require_float64
 from jaxff.potential import Potential, Spec
 from jaxff.system import System
 from jaxff.types import Array, Outputs, Params
@@ -83,11 +84,9 @@ def _place(kernel: Kernel, systems: System, hyper: dict[str, Any]) -> Params:
             "references must be a stack of systems with one leading axis (jaxff.system.stack), got "
             f"positions of shape {systems.positions.shape}"
         )
+    require_float64("a kernel fit")
     if systems.positions.dtype != jnp.float64:
-        raise TypeError(
-            f"kernel fits need float64 positions, got {systems.positions.dtype}: call "
-            'jax.config.update("jax_enable_x64", True) at the start of the script'
-        )
+        raise TypeError(f"kernel fits need float64 positions, got {systems.positions.dtype}")
     if systems.atom_count < 2:
         raise ValueError("a kernel on interatomic geometry needs at least two atoms, got one")
     if bool(jnp.any(systems.numbers != systems.numbers[0])):
@@ -146,6 +145,7 @@ def _energy(kernel: Kernel, params: Params, system: System) -> Array:
     queries = exp.query_features(kernel, params["hyper"], flat)
     energy = exp.evaluate(kernel, params["hyper"], _expansion(kernel, params), queries)
     energy = energy.reshape(system.batch_shape) + params["constant"]
+    _check_finite(energy)
     return energy * _same_atoms(system.numbers, params["numbers"])
 
 
@@ -158,6 +158,17 @@ def _expansion(kernel: Kernel, params: Params) -> dict[str, Array]:
     if len(kernel.hyper_names) == 1 or "references" not in params:
         return params["expansion"]
     return exp.expand(kernel, params["hyper"], params["references"], params["coefficients"])
+
+
+def _check_finite(energy: Array) -> None:
+    """Outside ``jit``, say so where inside it the energy is NaN."""
+    if isinstance(energy, Tracer) or bool(jnp.all(jnp.isfinite(energy))):
+        return
+    bad = np.flatnonzero(~np.isfinite(np.ravel(energy)))
+    raise ValueError(
+        f"the energy of geometry {bad[0]} is not finite ({len(bad)} such geometries): look for "
+        "atoms in the same place, or coordinates that are not numbers"
+    )
 
 
 def _same_atoms(numbers: Array, expected: Array) -> Array:

@@ -35,12 +35,15 @@ class Tuning(NamedTuple):
         trials: All trials, in the order they were made.
         on_boundary: Whether the best length scale is the smallest or largest one tried, with more
             possible beyond.
+        refused: The length scale that could not be fitted, which ended the search, and why;
+            ``None`` if there was none.
     """
 
     params: Params
     best: Trial
     trials: tuple[Trial, ...]
     on_boundary: bool
+    refused: tuple[float, str] | None = None
 
 
 def tune(
@@ -100,7 +103,7 @@ def tune(
     start = {**(hyper or {}), "lengthscale": candidates[0]}
     params = potential.init(jax.random.key(0), systems, hyper=start)
     trials: list[Trial] = []
-    best_params, best = params, 0
+    best_params, best, refused = params, 0, None
     for value in candidates:
         start = {**params, "hyper": {**params["hyper"], "lengthscale": jnp.asarray(value)}}
         try:
@@ -108,9 +111,10 @@ def tune(
                 potential, start, labels,
                 solver=solver, regularization=regularization, relative=relative, noise=noise,
             )  # fmt: skip
-        except np.linalg.LinAlgError:
+        except np.linalg.LinAlgError as error:
             if not trials:
                 raise
+            refused = value, str(error)
             break
         rmse = np.nan
         if valid_systems is not None:
@@ -125,8 +129,10 @@ def tune(
             best_params, best = fitted, len(trials) - 1
         else:
             break
-    on_boundary = len(candidates) > 1 and best in (0, len(trials) - 1)
-    return Tuning(best_params, trials[best], tuple(trials), on_boundary)
+    # Beyond a refused length scale there is nothing to try.
+    ends = (0,) if refused else (0, len(trials) - 1)
+    on_boundary = len(candidates) > 1 and best in ends
+    return Tuning(best_params, trials[best], tuple(trials), on_boundary, refused)
 
 
 def _checked(forces: Any, systems: System) -> np.ndarray:

@@ -154,6 +154,15 @@ def test_only_the_wrong_structures_of_a_stack_are_nan_and_the_message_shows_one(
         energy_fn(systems)
 
 
+def test_atoms_in_the_same_place_are_refused_and_are_nan_inside_jit():
+    energy_fn = bind(*random_params(CASES["matern52"]()))
+    systems = water(3)
+    collapsed = systems.replace(positions=systems.positions.at[2, 1].set(systems.positions[2, 0]))
+    with pytest.raises(ValueError, match=r"energy of geometry 2 is not finite \(1 such"):
+        energy_fn(collapsed)
+    assert np.isnan(run(energy_fn, collapsed)).tolist() == [False, False, True]
+
+
 def test_shape_mismatches_are_refused_while_tracing():
     energy_fn = bind(*random_params(CASES["matern52"]()))
     with pytest.raises(ValueError, match="made for 3 atoms, got 4"):
@@ -178,7 +187,7 @@ def test_periodic_and_free_geometries_do_not_mix():
         (
             lambda: water().replace(positions=water().positions.astype(jnp.float32)),
             TypeError,
-            "x64",
+            "float64 positions, got float32",
         ),
         (lambda: System(np.zeros((2, 1, 3)), [1]), ValueError, "at least two atoms"),
         (

@@ -111,5 +111,9 @@ def test_a_length_scale_that_cannot_be_solved_ends_the_search():
     assert tuning.best.lengthscale == 1.0
     assert len(tuning.trials) == 1
     assert tuning.on_boundary
+    assert tuning.refused == (3.0, "not positive definite")
+    larger = tune([0.01, 1.0, 3.0], solver=fragile)
+    assert larger.best.lengthscale == 1.0
+    assert not larger.on_boundary  # nothing longer can be fitted
     with pytest.raises(np.linalg.LinAlgError):
         tune([3.0, 4.0], solver=fragile)
