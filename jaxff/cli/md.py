@@ -23,10 +23,9 @@ from jaxff.cli.files import (
     read_data,
 )
 from jaxff.data import Dataset
-from jaxff.dynamics.trajectory import LOG_COLUMNS
+from jaxff.dynamics import read_log
 from jaxff.potential import EnergyFn
 from jaxff.system import System
-from jaxff.types import Float
 
 __all__ = ["md", "read_log"]
 
@@ -148,12 +147,6 @@ def _frame(data: Dataset, model: LoadedModel, frame: int | None) -> int:
         return lowest
     warn(f"{data.source} was read without energies: starting from frame 0 (--frame)")
     return 0
-
-
-def read_log(path: Path) -> dict[str, Float[np.ndarray, " frames"]]:
-    """Columns of ``log.csv`` by name."""
-    rows = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
-    return dict(zip(LOG_COLUMNS, rows.T, strict=True))
 
 
 def summary(log: dict[str, np.ndarray], atoms: int, ensemble: str) -> str:

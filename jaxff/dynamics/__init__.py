@@ -1,6 +1,8 @@
-"""Molecular dynamics on jax-md."""
+"""Molecular dynamics in compiled steps, and the adapter to jax-md."""
 
-from jaxff.dynamics.ensembles import Ensemble, langevin, nve
+from jaxff.dynamics.barostat import npt
+from jaxff.dynamics.ensembles import Ensemble, csvr, langevin, nose_hoover, nve
+from jaxff.dynamics.hdf5 import read_hdf5
 from jaxff.dynamics.jax_md import to_jax_md
 from jaxff.dynamics.observables import (
     Drift,
@@ -11,11 +13,13 @@ from jaxff.dynamics.observables import (
     temperature,
     total_momentum,
 )
+from jaxff.dynamics.precision import single_precision_error
 from jaxff.dynamics.progress import progress_bar
 from jaxff.dynamics.run import UnstableRunError, run
 from jaxff.dynamics.shadow import shadow_energy
-from jaxff.dynamics.trajectory import Restart, Trajectory, Writer, read_restart
+from jaxff.dynamics.trajectory import Restart, Trajectory
 from jaxff.dynamics.velocities import maxwell_boltzmann
+from jaxff.dynamics.writers import Writer, read_log, read_restart
 
 __all__ = [
     "Drift",
@@ -25,16 +29,22 @@ __all__ = [
     "UnstableRunError",
     "Writer",
     "angular_momentum",
+    "csvr",
     "degrees_of_freedom",
     "energy_drift",
     "kinetic_energy",
     "langevin",
     "maxwell_boltzmann",
+    "nose_hoover",
+    "npt",
     "nve",
     "progress_bar",
+    "read_hdf5",
+    "read_log",
     "read_restart",
     "run",
     "shadow_energy",
+    "single_precision_error",
     "temperature",
     "to_jax_md",
     "total_momentum",

@@ -1,58 +1,81 @@
-"""Ensembles: records of jax-md's ``(init, apply)`` with their parameters.
+"""Ensembles: records of the functions that make up a step, with their parameters.
 
-Inside the integrators the unit of time is the time step itself, energies are in eV and lengths in
-Å: masses are m / Δt². jax-md rounds its time step to float32; a step of 1 is exact, so float64 runs
-stay float64, and a new time step or temperature is a new leaf, not a new compilation.
+Parameters are leaves: another time step, temperature or pressure runs the same compiled program.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxff import units
-from jaxff.types import Array
+from jaxff.dynamics import thermostats
+from jaxff.dynamics.integrators import State, drift, kick, kinetic_energy
+from jaxff.types import Array, Float
 
-__all__ = ["Ensemble", "langevin", "nve"]
+__all__ = ["Ensemble", "csvr", "langevin", "nose_hoover", "nve", "positive"]
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Ensemble:
-    """How a state is made and moved by one step.
+    """How a state is moved by one step, and what it conserves.
 
     Attributes:
         timestep: Time step in fs.
-        parameters: Further numbers that ``init`` and ``apply`` read, in eV, Å, amu, fs.
+        parameters: Further numbers that the functions read, in eV, Å, K, fs.
         name: Name written to files.
-        init: ``(ensemble, energy_fn, shift_fn, key, positions, masses, momenta, **kwargs) ->
-            state``, with energy and shift as jax-md calls them, masses and momenta in units of the
-            time step (:func:`reduced_masses`). The state has ``position``, ``momentum``, ``force``
-            and ``mass``.
-        apply: ``(ensemble, energy_fn, shift_fn, state, **kwargs) -> state``.
+        bath: ``(ensemble, state, volume) -> arrays by name`` with which thermostat and barostat
+            begin; the volume in Å³ is ``None`` without a cell.
+        propose: ``(ensemble, state) -> state``, the step up to its new positions.
+        finish: ``(ensemble, state) -> state``, the rest, once the state has its new forces.
+        bath_energy: ``(ensemble, state) -> eV``, what makes the total energy a conserved quantity.
         conserves_momentum: Whether translation (and, for molecules, rotation) stays as it began; if
             not, all 3 N degrees of freedom are thermal.
+        moves_cell: Whether the cell is part of the state.
     """
 
     timestep: Any
     parameters: dict[str, Any]
     name: str = field(metadata={"static": True})
-    init: Callable[..., Any] = field(metadata={"static": True})
-    apply: Callable[..., Any] = field(metadata={"static": True})
+    bath: Callable[..., Any] = field(metadata={"static": True})
+    propose: Callable[..., Any] = field(metadata={"static": True})
+    finish: Callable[..., Any] = field(metadata={"static": True})
+    bath_energy: Callable[..., Any] = field(metadata={"static": True})
     conserves_momentum: bool = field(default=True, metadata={"static": True})
+    moves_cell: bool = field(default=False, metadata={"static": True})
 
     def reduced_masses(self, masses: Array) -> Array:
         """Masses ``(atoms,)`` in amu as ``(atoms, 1)`` in eV step²/Å²."""
         return masses[:, None] * (units.TIME / self.timestep) ** 2
 
-    def velocities(self, state: Any) -> Array:
-        """Velocities in Å/fs of an integrator's state."""
+    def velocities(self, state: State) -> Array:
+        """Velocities in Å/fs of a state."""
         return state.momentum / state.mass / self.timestep
+
+    def conserved(self, state: State, potential: Float[Array, ""]) -> Float[Array, ""]:
+        """The quantity in eV that would be constant at an infinitely small time step.
+
+        NVE: total energy. Nosé-Hoover: that of the extended system. Langevin and CSVR: total energy
+        less the heat that the thermostat has given. NPT: likewise, with the energy of the piston
+        and the work against the pressure.
+
+        Args:
+            state: State of the integrator.
+            potential: Its potential energy in eV.
+
+        Reference:
+            Bussi & Parrinello, Phys. Rev. E 75, 056707 (2007), doi:10.1103/PhysRevE.75.056707.
+        """
+        return potential + kinetic_energy(state) + self.bath_energy(self, state)
 
 
 def nve(timestep: float) -> Ensemble:
     """Constant energy: velocity Verlet, one force evaluation a step.
+
+    Degrees of freedom: 3 N, less those of the whole that do not move.
 
     Args:
         timestep: Time step in fs.
@@ -60,14 +83,23 @@ def nve(timestep: float) -> Ensemble:
     Raises:
         ValueError: If the time step is not positive.
     Reference:
-        Swope et al., J. Chem. Phys. 76, 637 (1982), doi:10.1063/1.442716; integrated by
-        ``jax_md.simulate.nve``.
+        Swope et al., J. Chem. Phys. 76, 637 (1982), doi:10.1063/1.442716.
     """
-    return Ensemble(_positive("timestep", timestep, "fs"), {}, "nve", _nve_init, _nve_apply)
+    return Ensemble(
+        positive("timestep", timestep, "fs"),
+        {},
+        "nve",
+        _no_bath,
+        _verlet,
+        _second_kick,
+        _no_bath_energy,
+    )
 
 
 def langevin(timestep: float, temperature: float, friction: float) -> Ensemble:
-    """Constant temperature: Langevin dynamics in the BAOAB splitting, one force call a step.
+    """Constant temperature: Langevin dynamics in the BAOAB splitting.
+
+    Degrees of freedom: all 3 N, as noise moves the whole too.
 
     Args:
         timestep: Time step in fs.
@@ -77,51 +109,163 @@ def langevin(timestep: float, temperature: float, friction: float) -> Ensemble:
     Raises:
         ValueError: If a number is not positive.
     Reference:
-        Leimkuhler & Matthews, Appl. Math. Res. Express 2013, 34 (2013), doi:10.1093/amrx/abs010;
-        integrated by ``jax_md.simulate.nvt_langevin``.
+        Leimkuhler & Matthews, Appl. Math. Res. Express 2013, 34 (2013), doi:10.1093/amrx/abs010.
     """
     parameters = {
-        "temperature": _positive("temperature", temperature, "K"),
-        "friction": _positive("friction", friction, "1/fs"),
+        "temperature": positive("temperature", temperature, "K"),
+        "friction": positive("friction", friction, "1/fs"),
     }
-    step = _positive("timestep", timestep, "fs")
-    return Ensemble(step, parameters, "langevin", _langevin_init, _langevin_apply, False)
+    return _thermal("langevin", timestep, parameters, _heat, _langevin_step, _minus_heat, False)
 
 
-def _positive(name: str, value: float, unit: str) -> float:
+def csvr(timestep: float, temperature: float, relaxation_time: float) -> Ensemble:
+    """Constant temperature by stochastic velocity rescaling; dynamics are hardly disturbed.
+
+    Degrees of freedom: 3 N, less those of the whole that do not move.
+
+    Args:
+        timestep: Time step in fs.
+        temperature: Temperature in K.
+        relaxation_time: Time in fs within which the kinetic energy relaxes; 100 is usual.
+
+    Raises:
+        ValueError: If a number is not positive.
+    Reference:
+        Bussi, Donadio & Parrinello, J. Chem. Phys. 126, 014101 (2007), doi:10.1063/1.2408420.
+    """
+    parameters = _temperature_and_time(temperature, relaxation_time)
+    return _thermal("csvr", timestep, parameters, _heat, _csvr_step, _minus_heat)
+
+
+def nose_hoover(
+    timestep: float, temperature: float, relaxation_time: float, *, chain_length: int = 3
+) -> Ensemble:
+    r"""Constant temperature by a Nosé-Hoover chain: deterministic and time-reversible.
+
+    Degrees of freedom: 3 N, less those of the whole that do not move. Small or nearly harmonic
+    systems may not forget where they began; Langevin dynamics does.
+
+    Args:
+        timestep: Time step in fs.
+        temperature: Temperature in K.
+        relaxation_time: :math:`\tau` in fs of the chain's masses, :math:`f k_B T\tau^2` and
+            :math:`k_B T\tau^2`; 50 to 100 is usual.
+        chain_length: Number of thermostats in the chain.
+
+    Raises:
+        ValueError: If a number is not positive.
+    Reference:
+        Martyna, Klein & Tuckerman, J. Chem. Phys. 97, 2635 (1992), doi:10.1063/1.463940; Martyna et
+        al., Mol. Phys. 87, 1117 (1996), doi:10.1080/00268979600100761 (the splitting); Yoshida,
+        Phys. Lett. A 150, 262 (1990), doi:10.1016/0375-9601(90)90092-3 (its weights).
+    """
+    if chain_length < 1:
+        raise ValueError(f"chain_length must be at least 1, got {chain_length}")
+    parameters = _temperature_and_time(temperature, relaxation_time)
+    # The length of the chain is a shape: it travels as that of an array of zeros.
+    parameters["chain"] = (0.0,) * chain_length
+    return _thermal(
+        "nose-hoover", timestep, parameters, _chain, _nose_hoover_step, _chain_energy
+    )  # fmt: skip
+
+
+def positive(name: str, value: float, unit: str) -> float:
+    """The value, if it is positive and finite.
+
+    Raises:
+        ValueError: If it is not.
+    """
     if not 0.0 < value < float("inf"):
         raise ValueError(f"{name} must be a positive number in {unit}, got {value}")
     return float(value)
 
 
+def _temperature_and_time(temperature: float, relaxation_time: float) -> dict[str, Any]:
+    return {
+        "temperature": positive("temperature", temperature, "K"),
+        "relaxation_time": positive("relaxation_time", relaxation_time, "fs"),
+    }
+
+
+def _thermal(
+    name: str,
+    timestep: float,
+    parameters: dict[str, Any],
+    bath: Callable[..., Any],
+    step: Callable[..., Any],
+    energy: Callable[..., Any],
+    conserves_momentum: bool = True,
+) -> Ensemble:
+    checked = positive("timestep", timestep, "fs")
+    return Ensemble(checked, parameters, name, bath, step, _second_kick, energy, conserves_momentum)
+
+
 # Functions of the module: ensembles of one kind compare equal as static data and compile once.
 
 
-def _nve_init(ensemble, energy_fn, shift_fn, key, positions, masses, momenta, **kwargs):
-    from jax_md import simulate
-
-    init, _ = simulate.nve(energy_fn, shift_fn, 1.0)
-    return init(key, positions, 0.0, mass=masses, momenta=momenta, **kwargs)
+def _no_bath(ensemble: Ensemble, state: State, volume: Any) -> dict[str, Any]:
+    return {}
 
 
-def _nve_apply(ensemble, energy_fn, shift_fn, state, **kwargs):
-    from jax_md import simulate
-
-    return simulate.nve(energy_fn, shift_fn, 1.0)[1](state, **kwargs)
+def _no_bath_energy(ensemble: Ensemble, state: State) -> float:
+    return 0.0
 
 
-def _langevin(ensemble, energy_fn, shift_fn):
-    from jax_md import simulate
+def _verlet(ensemble: Ensemble, state: State) -> State:
+    return drift(kick(state), 1.0)
 
-    thermal = units.BOLTZMANN * ensemble.parameters["temperature"]
+
+def _second_kick(ensemble: Ensemble, state: State) -> State:
+    return replace(kick(state), step=state.step + 1)
+
+
+def _thermal_energy(ensemble: Ensemble, state: State) -> Array:
+    return jnp.asarray(units.BOLTZMANN * ensemble.parameters["temperature"], state.momentum.dtype)
+
+
+def _heat(ensemble: Ensemble, state: State, volume: Any) -> dict[str, Any]:
+    return {"heat": jnp.zeros((), state.momentum.dtype)}
+
+
+def _minus_heat(ensemble: Ensemble, state: State) -> Array:
+    return -state.bath["heat"]
+
+
+def _langevin_step(ensemble: Ensemble, state: State) -> State:
+    state = drift(kick(state), 0.5)
     rate = ensemble.parameters["friction"] * ensemble.timestep
-    return simulate.nvt_langevin(energy_fn, shift_fn, 1.0, thermal, gamma=rate)
+    thermal = _thermal_energy(ensemble, state)
+    return drift(thermostats.ornstein_uhlenbeck(state, thermal, rate), 0.5)
 
 
-def _langevin_init(ensemble, energy_fn, shift_fn, key, positions, masses, momenta, **kwargs):
-    init, _ = _langevin(ensemble, energy_fn, shift_fn)
-    return init(key, positions, mass=masses, momenta=momenta, **kwargs)
+def _csvr_step(ensemble: Ensemble, state: State) -> State:
+    state = drift(kick(state), 0.5)
+    rate = ensemble.timestep / ensemble.parameters["relaxation_time"]
+    thermal = _thermal_energy(ensemble, state)
+    return drift(thermostats.rescaling(state, thermal, rate), 0.5)
 
 
-def _langevin_apply(ensemble, energy_fn, shift_fn, state, **kwargs):
-    return _langevin(ensemble, energy_fn, shift_fn)[1](state, **kwargs)
+def _chain(ensemble: Ensemble, state: State, volume: Any) -> dict[str, Any]:
+    zeros = jnp.zeros(len(ensemble.parameters["chain"]), state.momentum.dtype)
+    return {"chain_position": zeros, "chain_momentum": zeros}
+
+
+def _chain_masses(ensemble: Ensemble, state: State) -> Array:
+    period = ensemble.parameters["relaxation_time"] / ensemble.timestep
+    masses = _thermal_energy(ensemble, state) * jnp.full_like(
+        state.bath["chain_position"], period**2
+    )
+    return masses.at[0].multiply(state.freedom)
+
+
+def _nose_hoover_step(ensemble: Ensemble, state: State) -> State:
+    state = drift(kick(state), 0.5)
+    masses, thermal = _chain_masses(ensemble, state), _thermal_energy(ensemble, state)
+    return drift(thermostats.nose_hoover_chain(state, thermal, masses), 0.5)
+
+
+def _chain_energy(ensemble: Ensemble, state: State) -> Array:
+    masses, thermal = _chain_masses(ensemble, state), _thermal_energy(ensemble, state)
+    place, momentum = state.bath["chain_position"], state.bath["chain_momentum"]
+    heights = thermal * (state.freedom * place[0] + jnp.sum(place[1:]))
+    return 0.5 * jnp.sum(momentum**2 / masses) + heights

@@ -2,26 +2,81 @@
 
 Two programs make a run: :func:`start` and :func:`advance`. Numbers of steps are data, not shapes,
 so that a remainder, another time step, temperature or parameter set runs the same program.
+
+Neighbour lists are renewed inside :func:`advance`. Three loops are nested: over frames, over lists,
+and over the steps on one list, which is a constant of the innermost loop and is never copied. A
+step is cut before its force evaluation: if the list does not serve the new positions, the loop is
+left, the list renewed for them, and the step taken again, so that no force is wasted and none is
+computed from an old list.
+
+Replicas carry a leading axis and go in step: all lists are renewed when one is old, and all stop
+when one fails.
 """
 
 import functools
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxff.cell import volume
+from jaxff.derivatives import forces, hessian_vector
 from jaxff.dynamics.ensembles import Ensemble
-from jaxff.dynamics.jax_md import TrackedNeighbors, to_jax_md
-from jaxff.dynamics.velocities import maxwell_boltzmann
-from jaxff.neighbors import NeighborListFns
+from jaxff.dynamics.integrators import State, kinetic_energy
+from jaxff.dynamics.neighbor_update import is_stale, update_neighbors
+from jaxff.dynamics.velocities import maxwell_boltzmann, thermal_freedom
 from jaxff.potential import EnergyFn
 from jaxff.system import System
 from jaxff.types import Array, Bool, Float, Int
 
-__all__ = ["EXPLODED", "NOT_FINITE", "RUNNING", "STALE", "Carry", "Frames", "advance", "start"]
+__all__ = [
+    "EXPLODED",
+    "NOT_FINITE",
+    "OVERFLOW",
+    "RUNNING",
+    "STALE",
+    "Carry",
+    "Frames",
+    "Listed",
+    "Problem",
+    "advance",
+    "build_list",
+    "next_step",
+    "start",
+]
 
-RUNNING, NOT_FINITE, EXPLODED, STALE = range(4)
-"""Why the loop stopped; in the last case the pair list must be built anew."""
+RUNNING, STALE, OVERFLOW, NOT_FINITE, EXPLODED = range(5)
+"""What the loop does next or why it stopped; STALE: first of all, renew the list."""
+
+
+class Problem(NamedTuple):
+    """What does not change in a run; arrays of replicas have a leading axis.
+
+    Attributes:
+        energy_fn: Energy function.
+        ensemble: What is run.
+        system: System whose positions are not read and whose cell is that of strain 0.
+    """
+
+    energy_fn: Any
+    ensemble: Ensemble
+    system: System
+
+
+class Listed(NamedTuple):
+    """A neighbour list and the geometry for which it was built.
+
+    Attributes:
+        neighbors: The list, or ``None`` for a potential without cutoffs.
+        position: Å, ``(atoms, 3)``.
+        strain: Logarithm of the length of the cell, or ``None``.
+    """
+
+    neighbors: Any
+    position: Any
+    strain: Any
 
 
 class Frames(NamedTuple):
@@ -29,11 +84,16 @@ class Frames(NamedTuple):
 
     Attributes:
         steps: Step of each frame, ``(capacity,)``.
-        positions: Å, ``(capacity, atoms, 3)``.
-        velocities: Å/fs, ``(capacity, atoms, 3)``.
-        forces: eV/Å, ``(capacity, atoms, 3)``.
-        potential_energy: eV, ``(capacity,)``.
-        kinetic_energy: eV, ``(capacity,)``.
+        positions: Å, ``(capacity, *replicas, atoms, 3)``.
+        velocities: Å/fs, likewise.
+        forces: eV/Å, likewise.
+        potential_energy: eV, ``(capacity, *replicas)``.
+        kinetic_energy: eV.
+        half_step_kinetic_energy: Mean of those half a step before and after the frame, eV.
+        conserved_energy: eV, :meth:`jaxff.dynamics.Ensemble.conserved`.
+        shadow_energy: eV, or ``None``.
+        strain: Logarithm of the length of the cell, or ``None``.
+        pressure: Instantaneous pressure in eV/Å³, or ``None``.
     """
 
     steps: Any
@@ -42,6 +102,11 @@ class Frames(NamedTuple):
     forces: Any
     potential_energy: Any
     kinetic_energy: Any
+    half_step_kinetic_energy: Any
+    conserved_energy: Any
+    shadow_energy: Any
+    strain: Any
+    pressure: Any
 
 
 class Carry(NamedTuple):
@@ -49,117 +114,285 @@ class Carry(NamedTuple):
 
     Attributes:
         state: The last good state of the integrator.
-        step: Its step.
+        listed: The neighbour list.
+        step: Step of the state.
         status: ``RUNNING``, or why it stopped.
     """
 
-    state: Any
+    state: State
+    listed: Listed
     step: Any
     status: Any
 
 
-@functools.partial(jax.jit, static_argnames=("neighbor_list", "rotation"))
+def _each(function: Callable[..., Any], replicated: bool) -> Callable[..., Any]:
+    return jax.vmap(function) if replicated else function
+
+
+@functools.partial(jax.jit, static_argnames=("rotation", "replicated", "shadow"))
 def start(
-    energy_fn: EnergyFn,
-    ensemble: Ensemble,
-    system: System,
-    neighbors: TrackedNeighbors,
+    problem: Problem,
+    neighbors: Any,
     key: Array,
-    masses: Float[Array, " atoms"],
+    masses: Float[Array, "*replicas atoms"],
     temperature: Any,
     velocities: Any,
+    freedom: Any,
     *,
-    neighbor_list: NeighborListFns | None,
     rotation: bool,
-) -> tuple[Any, Frames]:
-    """State at step 0 and its frame; velocities are drawn where none are given."""
-    _, energy, shift = to_jax_md(energy_fn, system, neighbor_list=neighbor_list)
-    draw, thermostat = jax.random.split(key)
-    if velocities is None:
-        velocities = maxwell_boltzmann(
-            draw, system.positions, masses, temperature, rotation=rotation
-        )
-    reduced = ensemble.reduced_masses(masses).astype(system.positions.dtype)
-    momenta = reduced * velocities.astype(reduced.dtype) * ensemble.timestep
-    state = ensemble.init(
-        ensemble,
-        energy,
-        shift,
-        thermostat,
-        system.positions,
-        reduced,
-        momenta.astype(reduced.dtype),
-        neighbor=neighbors,
+    replicated: bool,
+    shadow: bool,
+) -> tuple[State, Listed, Frames]:
+    """State at step 0, its list and frame.
+
+    Velocities are drawn and degrees of freedom counted where none are given.
+    """
+    ensemble, energy_fn = problem.ensemble, problem.energy_fn
+
+    def one(system, neighbors, key, masses, velocities):
+        strain = jnp.zeros((), system.positions.dtype) if ensemble.moves_cell else None
+        neighbors = _renew(system, neighbors, system.positions, strain)
+        draw, thermostat = jax.random.split(jax.random.wrap_key_data(key))
+        if velocities is None:
+            velocities = maxwell_boltzmann(
+                draw, system.positions, masses, temperature, rotation=rotation
+            )
+        degrees = freedom
+        if degrees is None and ensemble.conserves_momentum:
+            degrees = thermal_freedom(system.positions, velocities, masses, rotation=rotation)
+        elif degrees is None:
+            degrees = system.positions.size
+        state = _first_state(ensemble, system, masses, velocities, degrees, thermostat, strain)
+        state = _forced(energy_fn, system, neighbors, state)
+        frame = _frame(ensemble, energy_fn, system, neighbors, state, shadow)
+        return state, Listed(neighbors, system.positions, strain), frame
+
+    state, listed, frame = _each(one, replicated)(
+        problem.system, neighbors, key, masses, velocities
     )
-    frame = _frame(ensemble, state, jnp.int32(0), energy(state.position, neighbor=neighbors))
-    return state, jax.tree.map(lambda x: x[None], frame)
+    return state, listed, jax.tree.map(lambda x: x[None], frame._replace(steps=jnp.int32(0)))
 
 
-@functools.partial(jax.jit, static_argnames=("neighbor_list", "capacity"))
+def _first_state(ensemble, system, masses, velocities, degrees, key, strain) -> State:
+    position = system.positions
+    reduced = ensemble.reduced_masses(masses).astype(position.dtype)
+    momentum = (reduced * velocities * ensemble.timestep).astype(position.dtype)
+    zero, data = jnp.zeros((), jnp.int32), jax.random.key_data(key)
+    degrees = jnp.asarray(degrees, jnp.int32)
+    state = State(position, momentum, position, reduced, zero, data, degrees, {}, strain, strain)
+    space = None if system.cell is None else volume(system.cell)
+    return replace(state, bath=ensemble.bath(ensemble, state, space))
+
+
+@functools.partial(jax.jit, static_argnames=("replicated",))
+def build_list(problem: Problem, listed: Listed, *, replicated: bool) -> Listed:
+    """The list of a reference geometry, as :func:`advance` builds it."""
+    renew = _each(_renew, replicated)
+    return listed._replace(
+        neighbors=renew(problem.system, listed.neighbors, listed.position, listed.strain)
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("capacity", "replicated", "shadow"))
 def advance(
-    energy_fn: EnergyFn,
-    ensemble: Ensemble,
-    system: System,
-    neighbors: TrackedNeighbors,
+    problem: Problem,
     carry: Carry,
     stop: Int[Array, ""],
     every: Int[Array, ""],
     max_displacement: Float[Array, ""],
     *,
-    neighbor_list: NeighborListFns | None,
     capacity: int,
+    replicated: bool,
+    shadow: bool,
 ) -> tuple[Carry, Frames, Int[Array, ""]]:
     """Run until step ``stop`` or trouble, recording every ``every`` steps and at ``stop`` itself.
 
     Forces alone are evaluated in between; the energy only for frames.
     """
-    neighbor_fn, energy, shift = to_jax_md(energy_fn, system, neighbor_list=neighbor_list)
+    one_step = _step(problem, max_displacement, replicated)
+    listing = carry.listed.neighbors is not None
 
-    def one_step(carry: Carry) -> Carry:
-        state = ensemble.apply(ensemble, energy, shift, carry.state, neighbor=neighbors)
-        stale = neighbor_fn.update(state.position, neighbors).did_buffer_overflow
-        status = _status(carry.state, state, stale, max_displacement)
-        good = status == RUNNING
-        kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), state, carry.state)
-        return Carry(kept, carry.step + good.astype(jnp.int32), status)
+    def one_list(carry: Carry, target: Array) -> Carry:
+        if listing:
+            listed = jax.lax.cond(
+                carry.status == STALE,
+                lambda: _renew_all(problem, carry, replicated),
+                lambda: carry.listed,
+            )
+            overflow = jnp.any(listed.neighbors.overflow)
+            status = jnp.where(overflow, OVERFLOW, RUNNING).astype(jnp.int32)
+            carry = carry._replace(listed=listed, status=status)
+        state, step, status = jax.lax.while_loop(
+            lambda c: (c[1] < target) & (c[2] == RUNNING),
+            lambda c: one_step(carry.listed, *c[:2]),
+            (carry.state, carry.step, carry.status),
+        )
+        return Carry(state, carry.listed, step, status)
+
+    frame_of = _each(
+        lambda system, neighbors, state: _frame(
+            problem.ensemble, problem.energy_fn, system, neighbors, state, shadow
+        ),
+        replicated,
+    )
 
     def one_frame(loop):
         before, frames, count = loop
         target = jnp.minimum((before.step // every + 1) * every, stop)
         carry = jax.lax.while_loop(
-            lambda c: (c.step < target) & (c.status == RUNNING), one_step, before
+            lambda c: (c.step < target) & (c.status <= STALE),
+            lambda c: one_list(c, target),
+            before,
         )
-        potential = energy(carry.state.position, neighbor=neighbors)
+        frame = frame_of(problem.system, carry.listed.neighbors, carry.state)
+        frame = frame._replace(steps=carry.step)
         # Forces can be finite where the energy is not: then the last frame is the last good state.
-        broken = (carry.status == RUNNING) & ~jnp.isfinite(potential)
-        failed = before._replace(status=jnp.full_like(before.status, NOT_FINITE))
-        carry = jax.tree.map(lambda old, new: jnp.where(broken, old, new), failed, carry)
-        frame = _frame(ensemble, carry.state, carry.step, potential)
+        broken = (carry.status == RUNNING) & ~jnp.all(jnp.isfinite(frame.potential_energy))
+        kept = jax.tree.map(lambda old, new: jnp.where(broken, old, new), before.state, carry.state)
+        carry = Carry(
+            kept,
+            carry.listed,
+            jnp.where(broken, before.step, carry.step),
+            jnp.where(broken, NOT_FINITE, carry.status).astype(jnp.int32),
+        )
         # Past a failure the slot holds no frame; `count` does not reach it.
         frames = jax.tree.map(lambda b, x: b.at[count].set(x), frames, frame)
         return carry, frames, count + (carry.status == RUNNING).astype(jnp.int32)
 
     def unfinished(loop) -> Bool[Array, ""]:
-        return (loop[0].step < stop) & (loop[0].status == RUNNING)
+        return (loop[0].step < stop) & (loop[0].status <= STALE)
 
-    shapes = jax.eval_shape(
-        lambda s: _frame(ensemble, s, carry.step, energy(s.position, neighbor=neighbors)),
-        carry.state,
-    )
+    shapes = jax.eval_shape(frame_of, problem.system, carry.listed.neighbors, carry.state)
+    shapes = shapes._replace(steps=carry.step)
     empty = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes)
     return jax.lax.while_loop(unfinished, one_frame, (carry, empty, jnp.int32(0)))
 
 
-def _frame(ensemble: Ensemble, state: Any, step: Array, potential: Array) -> Frames:
-    velocities = ensemble.velocities(state)
-    # Momenta and masses are in units of the step; their kinetic energy is in eV all the same.
-    kinetic = 0.5 * jnp.sum(state.momentum**2 / state.mass)
-    return Frames(step, state.position, velocities, state.force, potential, kinetic)
+@functools.partial(jax.jit, static_argnames=("replicated",))
+def next_step(
+    problem: Problem, state: State, listed: Listed, *, replicated: bool
+) -> tuple[Float[Array, "*replicas atoms"], Float[Array, "*replicas atoms 3"]]:
+    """How far each atom would go from a state, in Å, and the forces there: what went wrong."""
+
+    def one(system, listed, state):
+        moved = problem.ensemble.propose(problem.ensemble, state)
+        neighbors = _renew(system, listed.neighbors, moved.position, moved.strain)
+        force = _forced(problem.energy_fn, system, neighbors, moved).force
+        return jnp.sqrt(_displaced(moved, state)), force
+
+    return _each(one, replicated)(problem.system, listed, state)
 
 
-def _status(old: Any, new: Any, stale: Array, max_displacement: Array) -> Int[Array, ""]:
-    moved = jnp.max(jnp.sum((new.position - old.position) ** 2, axis=-1))
-    finite = jnp.isfinite(moved) & jnp.isfinite(jnp.sum(new.force))
-    status = jnp.where(stale, STALE, RUNNING)
-    status = jnp.where(moved > max_displacement**2, EXPLODED, status)
-    return jnp.where(finite, status, NOT_FINITE).astype(jnp.int32)
+def _step(problem: Problem, max_displacement: Array, replicated: bool):
+    """``(listed, state, step) -> (state, step, status)``, with the old state if the new is bad."""
+    ensemble, energy_fn = problem.ensemble, problem.energy_fn
+    propose = _each(functools.partial(ensemble.propose, ensemble), replicated)
+    stale = _each(_is_stale, replicated)
+
+    def finish(system, neighbors, moved):
+        return ensemble.finish(ensemble, _forced(energy_fn, system, neighbors, moved))
+
+    def one_step(listed: Listed, state: State, step: Array):
+        moved = propose(state)
+        far = jnp.max(_each(_displaced, replicated)(moved, state))
+        status = jnp.where(far > max_displacement**2, EXPLODED, RUNNING)
+        status = jnp.where(jnp.isfinite(far), status, NOT_FINITE).astype(jnp.int32)
+
+        def complete():
+            new = _each(finish, replicated)(problem.system, listed.neighbors, moved)
+            finite = jnp.isfinite(jnp.sum(new.force))
+            reached = jnp.where(finite, status, NOT_FINITE).astype(jnp.int32)
+            good = reached == RUNNING
+            kept = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, state)
+            return kept, step + good.astype(jnp.int32), reached
+
+        if listed.neighbors is None:
+            return complete()
+        old = jnp.any(stale(problem.system, listed, moved))
+        status = jnp.where((status == RUNNING) & old, STALE, status).astype(jnp.int32)
+        return jax.lax.cond(status == RUNNING, complete, lambda: (state, step, status))
+
+    return one_step
+
+
+def _at(system: System, position: Array, strain: Any) -> System:
+    cell = system.cell if strain is None else jnp.exp(strain) * system.cell
+    return system.replace(positions=position, cell=cell)
+
+
+def _is_stale(system: System, listed: Listed, moved: State) -> Bool[Array, ""]:
+    reference = _at(system, listed.position, listed.strain)
+    return is_stale(_at(system, moved.position, moved.strain), reference, listed.neighbors)
+
+
+def _renew(system: System, neighbors: Any, position: Array, strain: Any) -> Any:
+    if neighbors is None:
+        return None
+    return update_neighbors(_at(system, position, strain), neighbors)
+
+
+def _renew_all(problem: Problem, carry: Carry, replicated: bool) -> Listed:
+    """Lists for the positions that the next step proposes."""
+    ensemble = problem.ensemble
+    moved = _each(functools.partial(ensemble.propose, ensemble), replicated)(carry.state)
+    neighbors = _each(_renew, replicated)(
+        problem.system, carry.listed.neighbors, moved.position, moved.strain
+    )
+    return Listed(neighbors, moved.position, moved.strain)
+
+
+def _forced(energy_fn: EnergyFn, system: System, neighbors: Any, state: State) -> State:
+    """The state with the forces, and where the cell moves the virial, of its positions."""
+    here = _at(system, state.position, state.strain)
+    if state.strain is None:
+        return replace(state, force=forces(energy_fn)(here, neighbors))
+
+    def energy(position, growth):
+        scaled = here.replace(positions=position * (1.0 + growth), cell=here.cell * (1.0 + growth))
+        return energy_fn(scaled, neighbors)
+
+    slope, by_growth = jax.grad(energy, (0, 1))(state.position, jnp.zeros_like(state.strain))
+    return replace(state, force=-slope, virial=-by_growth)
+
+
+def _frame(
+    ensemble: Ensemble,
+    energy_fn: EnergyFn,
+    system: System,
+    neighbors: Any,
+    state: State,
+    shadow: bool,
+) -> Frames:
+    here = _at(system, state.position, state.strain)
+    potential, kinetic = energy_fn(here, neighbors), kinetic_energy(state)
+    # Half a step before and after, momenta differ from the present ones by half the force.
+    square = jnp.sum(state.force**2 / state.mass)
+    conserved = ensemble.conserved(state, potential)
+    shadowed = pressure = None
+    if shadow:
+        speed = state.momentum / state.mass
+        curvature = jnp.sum(speed * hessian_vector(energy_fn)(here, speed, neighbors))
+        shadowed = potential + kinetic + curvature / 12.0 - square / 24.0
+    if state.strain is not None and here.cell is not None:
+        pressure = (2.0 * kinetic + state.virial) / (3.0 * volume(here.cell))
+    return Frames(
+        state.step,
+        state.position,
+        ensemble.velocities(state),
+        state.force,
+        potential,
+        kinetic,
+        kinetic + square / 8.0,
+        conserved,
+        shadowed,
+        state.strain,
+        pressure,
+    )
+
+
+def _displaced(new: State, old: State) -> Float[Array, " atoms"]:
+    """Squared distance in Å² that each atom moves, beyond moving with the cell."""
+    origin = old.position
+    if new.strain is not None:
+        origin = origin * jnp.exp(new.strain - old.strain)
+    return jnp.sum((new.position - origin) ** 2, axis=-1)

@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from jaxff.dynamics import loop
-from jaxff.dynamics.observables import degrees_of_freedom
 from jaxff.dynamics.observables import temperature as kinetic_temperature
 from jaxff.dynamics.simulation import Simulation
 from jaxff.dynamics.trajectory import Restart, Trajectory, join
@@ -27,9 +26,9 @@ class Recorder:
         self.listeners = [listener for listener in (writer, progress) if listener is not None]
         self.parts: list[Trajectory] = []
         self.pending: list[loop.Frames] = []
-        self.freedom = 3 * simulation.system.atom_count
+        self.freedom: Any = 3 * simulation.system.atom_count
 
-    def begin(self, state: Any, first: loop.Frames) -> None:
+    def begin(self, carry: loop.Carry, first: loop.Frames) -> None:
         """Record step 0.
 
         Raises:
@@ -41,59 +40,54 @@ class Recorder:
                 "energy or forces of the initial geometry are not finite: check its positions "
                 "and that the potential knows its elements"
             )
-        self._count_freedom(first.positions[0], first.velocities[0])
+        self._read_freedom(carry.state)
         self.pending.append(first)
-        self.flush(state, 0)
+        self.flush(carry, 0)
 
-    def resume(self, restart: Restart) -> None:
+    def resume(self, carry: loop.Carry, restart: Restart, empty: loop.Frames) -> None:
         """Begin without a frame, from a restart file."""
-        self._count_freedom(restart.positions, restart.velocities)
-        empty = np.zeros((0, *restart.positions.shape))
-        none = np.zeros(0)
-        frames = loop.Frames(np.zeros(0, np.int32), empty, empty, empty, none, none)
-        self.parts = [self._trajectory(frames, restart)]
+        self._read_freedom(carry.state)
+        self.parts = [self._trajectory(jax.tree.map(np.asarray, empty), restart)]
 
-    def _count_freedom(self, positions: np.ndarray, velocities: np.ndarray) -> None:
-        simulation = self.simulation
-        if simulation.ensemble.conserves_momentum:
-            self.freedom = degrees_of_freedom(
-                positions, velocities, simulation.masses, periodic=simulation.periodic
-            )
+    def _read_freedom(self, state: Any) -> None:
+        freedom = np.asarray(state.freedom)
+        self.freedom = int(freedom) if freedom.ndim == 0 else freedom
 
     def add(self, frames: loop.Frames, count: int) -> None:
         """Keep the first ``count`` frames until the chunk is complete."""
         self.pending.append(jax.tree.map(lambda x: np.asarray(x)[:count], frames))
 
-    def flush(self, state: Any, step: int) -> None:
+    def flush(self, carry: loop.Carry, step: int) -> None:
         """Hand out the chunk that ends with this state."""
-        frames = loop.Frames(
-            *(np.concatenate(column) for column in zip(*self.pending, strict=True))
-        )
+        frames = jax.tree.map(lambda *columns: np.concatenate(columns), *self.pending)
         self.pending = []
-        part = self._trajectory(frames, self._restart(state, step))
+        part = self._trajectory(frames, self.simulation.restart(carry, step))
         self.parts = [*self.parts, part] if self.keep_frames else [part]
         for listener in self.listeners:
             listener(part)
 
-    def _restart(self, state: Any, step: int) -> Restart:
-        ensemble = self.simulation.ensemble
-        leaves = tuple(np.asarray(leaf) for leaf in jax.tree.leaves(state))
-        momentum, mass = np.asarray(state.momentum), np.asarray(state.mass)
-        velocities = momentum / mass / ensemble.timestep
-        positions = np.asarray(state.position)
-        key, step_fs = self.simulation.key, ensemble.timestep
-        return Restart(step, positions, velocities, key, ensemble.name, step_fs, leaves)
-
     def _trajectory(self, frames: loop.Frames, restart: Restart) -> Trajectory:
         system = self.simulation.system
+        if self.simulation.replicas is not None:
+            # Frames are recorded one after the other; replicas come first in the result.
+            steps = frames.steps
+            frames = jax.tree.map(lambda x: np.swapaxes(x, 0, 1), frames._replace(steps=None))
+            frames = frames._replace(steps=steps)
+        fields = frames._asdict()
+        strain = fields.pop("strain")
+        cell = None if system.cell is None else np.asarray(system.cell)
+        if strain is not None and cell is not None:
+            cell = np.exp(strain)[..., None, None] * cell[..., None, :, :]
+        one = (0,) * len(system.batch_shape)
+        kelvin = kinetic_temperature(frames.kinetic_energy, 1) / np.asarray(self.freedom)[..., None]
         return Trajectory(
             times=frames.steps * restart.timestep,
-            temperature=kinetic_temperature(frames.kinetic_energy, self.freedom),
-            **frames._asdict(),
-            numbers=np.asarray(system.numbers),
-            masses=self.simulation.masses,
-            cell=None if system.cell is None else np.asarray(system.cell),
-            pbc=None if system.pbc is None else np.asarray(system.pbc),
+            temperature=np.asarray(kelvin),
+            **fields,
+            numbers=np.asarray(system.numbers)[one],
+            masses=self.simulation.masses[one],
+            cell=cell,
+            pbc=None if system.pbc is None else np.asarray(system.pbc)[one],
             degrees_of_freedom=self.freedom,
             restart=restart,
         )

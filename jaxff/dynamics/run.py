@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxff import units
+from jaxff import elements, units
 from jaxff.dynamics import loop
 from jaxff.dynamics.ensembles import Ensemble
+from jaxff.dynamics.precision import check_precision
 from jaxff.dynamics.recorder import Recorder
 from jaxff.dynamics.simulation import Simulation
 from jaxff.dynamics.trajectory import Restart, Trajectory
@@ -43,11 +44,14 @@ def run(
     temperature: float | None = None,
     velocities: Any = None,
     masses: Any = None,
+    degrees_of_freedom: int | None = None,
+    replicas: int | None = None,
     restart: Restart | None = None,
     every: int = 10,
     chunk: int = 1000,
     neighbors: NeighborListFns | None = None,
     max_displacement: float = 0.5,
+    shadow: bool = False,
     keep_frames: bool = True,
     progress: Callable[[Trajectory], None] | None = None,
     writer: Callable[[Trajectory], None] | None = None,
@@ -55,13 +59,16 @@ def run(
     """Run molecular dynamics.
 
     Steps are compiled together; the host sees a chunk at a time. Frames are those of step 0, every
-    ``every`` steps, and the last step. The precision is that of ``system.positions``. Pair lists
-    are built on the host and renewed, in the middle of a chunk if need be, as soon as an atom has
-    moved by half the skin: no step is ever taken on an old list.
+    ``every`` steps, and the last step. The precision is that of ``system.positions``; in float32
+    the forces at the start are first compared with those in float64. Pair lists are renewed inside
+    the compiled steps as soon as they might miss a pair: no force is ever computed from an old
+    list. Where a list has not enough room the host makes a larger one, and the run goes on from the
+    last good step.
 
     Args:
         energy_fn: Energy function of ``(system, neighbors)``.
-        system: A single system; positions in Å.
+        system: A single system, or a stack of replicas that start from different geometries;
+            positions in Å.
         ensemble: What is run, for example :func:`jaxff.dynamics.nve`.
         steps: Number of steps.
         key: Random key for initial velocities and thermostats; required where one of them draws.
@@ -70,6 +77,12 @@ def run(
             the ensemble, if it has one.
         velocities: Initial velocities in Å/fs instead.
         masses: Masses in amu; by default the standard ones of the elements.
+        degrees_of_freedom: What temperatures and thermostats count with, where an external field
+            sets the whole in motion; by default counted as
+            :func:`jaxff.dynamics.degrees_of_freedom` does, or 3 N if the thermostat moves the
+            whole.
+        replicas: Number of runs side by side from the one system, each with its own random numbers.
+            Arrays of the result have a leading axis. If one fails, all stop at that step.
         restart: State to continue from (:func:`jaxff.dynamics.read_restart`) instead of temperature
             or velocities. Its step 0 frame is not recorded again.
         every: Steps between frames.
@@ -77,6 +90,9 @@ def run(
         neighbors: How to build pair lists, with a positive skin; by default
             ``neighbor_list(energy_fn.cutoffs, skin=1.0)`` where the potential has cutoffs.
         max_displacement: Distance in Å that no atom moves in one sound step.
+        shadow: Whether to record, for constant energy, the energy that velocity Verlet conserves to
+            fourth order in the time step (:func:`jaxff.dynamics.shadow_energy`), for one
+            Hessian-vector product a frame.
         keep_frames: Whether the result holds all frames, or only those of the last chunk (long runs
             with a writer).
         progress: Called with each chunk, after the writer (:func:`jaxff.dynamics.progress_bar`).
@@ -87,30 +103,31 @@ def run(
         what the temperature is divided by.
 
     Raises:
-        ValueError: If arguments contradict each other or the system is no single system of real
-            atoms.
-        UnstableRunError: If the run breaks down; it names the step. Good frames and the last good
-            state were passed to ``writer`` and are on the exception.
+        ValueError: If arguments contradict each other, the system is a pack, or forces in float32
+            are too far from those in float64.
+        UnstableRunError: If the run breaks down; it names step, time and atom, and the replica.
+            Good frames and the last good state were passed to ``writer`` and are on the exception.
     """
-    _check(system, steps, every, chunk)
+    _check(system, steps, every, chunk, ensemble, shadow)
+    system = _replicate(system, replicas)
     if restart is not None:
-        positions = np.asarray(restart.positions, system.positions.dtype)
-        system = system.replace(positions=jnp.asarray(positions))
+        system = _at_restart(system, restart)
     pairs = _neighbor_list(energy_fn, neighbors)
     kelvin = _temperature(temperature, ensemble, velocities, restart)
-    data = _key(key, ensemble, velocities, restart)
+    data = _key(key, ensemble, velocities, restart, system)
+    check_precision(energy_fn, system, pairs)
     simulation = Simulation(
-        as_pytree(energy_fn), ensemble, system, _masses(masses, system), pairs, data
+        as_pytree(energy_fn), ensemble, system, _masses(masses, system), pairs, data, shadow
     )
     recorder = Recorder(simulation, writer, progress, keep_frames)
     if restart is None:
-        step, (state, first) = 0, simulation.start(kelvin, velocities)
-        recorder.begin(state, first)
+        step, (carry, first) = 0, simulation.start(kelvin, velocities, degrees_of_freedom)
+        recorder.begin(carry, first)
     else:
-        step, state = restart.step, simulation.resume(restart)
-        recorder.resume(restart)
+        step, (carry, empty) = restart.step, simulation.resume(restart)
+        recorder.resume(carry, restart, empty)
     limits = _Limits(step + steps, every, max(1, chunk // every), max_displacement)
-    _advance(simulation, recorder, state, step, limits)
+    _advance(simulation, recorder, carry, step, limits)
     return recorder.result()
 
 
@@ -123,63 +140,118 @@ class _Limits(NamedTuple):
     max_displacement: float
 
 
+_ATTEMPTS = 10  # overflows at one step; room grows by a quarter each time
+
+
 def _advance(
-    simulation: Simulation, recorder: Recorder, state: Any, step: int, limits: _Limits
+    simulation: Simulation, recorder: Recorder, carry: loop.Carry, step: int, limits: _Limits
 ) -> None:
     last, every, frames, far = limits
-    stop, listed_at = step, step
+    stop, overflows = step, []
     while step < last:
-        # A chunk that is interrupted for a new pair list goes on to where it would have ended.
+        # A chunk that is interrupted for a larger list goes on to where it would have ended.
         if step >= stop:
             stop = min((step // every + frames) * every, last)
         carry, recorded, count = simulation.advance(
-            state, step, stop, every=every, capacity=frames, max_displacement=far
+            carry, stop, every=every, capacity=frames, max_displacement=far
         )
-        state, step, status = carry.state, int(carry.step), int(carry.status)
+        step, status = int(carry.step), int(carry.status)
         recorder.add(recorded, int(count))
-        if status == loop.STALE:
-            if step == listed_at:
+        if status == loop.OVERFLOW:
+            overflows.append(step)
+            if overflows.count(step) > _ATTEMPTS:
                 raise ValueError(
-                    f"an atom moves by more than half the skin in step {step + 1}: give "
-                    "neighbors=neighbor_list(cutoffs, skin=...) with a larger skin"
+                    f"the neighbour list overflows at step {step} however large it is made: give "
+                    "neighbors=neighbor_list(cutoffs, skin=...) with another skin"
                 )
-            simulation.renew_neighbors(state.position)
-            listed_at = step
+            carry = simulation.grow(carry)
             continue
-        recorder.flush(state, step)
+        recorder.flush(carry, step)
         if status != loop.RUNNING:
-            message = _failure(status, step, simulation.ensemble, far)
+            message = _failure(simulation, carry, status, step, far)
             raise UnstableRunError(message, recorder.result())
 
 
-def _failure(status: int, step: int, ensemble: Ensemble, max_displacement: float) -> str:
+def _failure(
+    simulation: Simulation, carry: loop.Carry, status: int, step: int, max_displacement: float
+) -> str:
+    distance, force = simulation.next_step(carry)
+    distance = np.where(np.isfinite(distance), distance, np.inf)
+    bad = ~np.isfinite(force).all(axis=-1)
+    where = ""
+    if bad.any() or not (distance <= max_displacement).all():
+        # The atom that flies farthest, or whose force is no number.
+        index = np.argmax(distance if status == loop.EXPLODED or not bad.any() else bad)
+        place = np.unravel_index(index, distance.shape)
+        number = int(np.asarray(simulation.system.numbers)[place])
+        where = f": atom {int(place[-1])} ({elements.symbols([number])[0]})"
+        if simulation.replicas is not None:
+            where += f" of replica {int(place[0])}"
     if status == loop.EXPLODED:
         what = f"an atom moves by more than {max_displacement} Å at once"
     else:
         what = "energy, forces or positions are not finite"
     return (
-        f"{what} after step {step} ({step * ensemble.timestep:g} fs), the last good one; its state "
-        "is in trajectory.restart of this exception and in the files of the writer. "
-        "Try a smaller timestep, a relaxed start, or a model trained on such geometries"
+        f"{what} after step {step} ({step * simulation.ensemble.timestep:g} fs){where}. That step "
+        "is the last good one; its state is in trajectory.restart of this exception and in the "
+        "files of the writer. Try a smaller timestep, a relaxed start, or a model trained on such "
+        "geometries"
     )
 
 
 # --- arguments ---------------------------------------------------------------------------------
 
 
-def _check(system: System, steps: int, every: int, chunk: int) -> None:
-    if system.batch_shape or system.is_packed:
-        raise ValueError("run takes a single system, got a stack or a pack")
+def _check(
+    system: System, steps: int, every: int, chunk: int, ensemble: Ensemble, shadow: bool
+) -> None:
+    if len(system.batch_shape) > 1 or system.is_packed:
+        raise ValueError("run takes a single system or a stack of replicas, got a pack or a batch")
     for name, value, least in (("steps", steps, 0), ("every", every, 1), ("chunk", chunk, 1)):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
+    if ensemble.moves_cell and (system.pbc is None or not bool(np.all(np.asarray(system.pbc)))):
+        raise ValueError(
+            "constant pressure needs a cell that repeats in all three directions, got pbc = "
+            f"{None if system.pbc is None else np.asarray(system.pbc).tolist()}"
+        )
+    if shadow and ensemble.name != "nve":
+        raise ValueError(f"the shadow energy is that of nve, got the ensemble {ensemble.name!r}")
 
 
-def _masses(masses: Any, system: System) -> Float[np.ndarray, " atoms"]:
+def _replicate(system: System, replicas: int | None) -> System:
+    if system.batch_shape:
+        if replicas not in (None, system.batch_shape[0]):
+            raise ValueError(
+                f"replicas must be the length of the stack, {system.batch_shape[0]}, got {replicas}"
+            )
+        return system
+    if replicas is None:
+        return system
+    if replicas < 1:
+        raise ValueError(f"replicas must be at least 1, got {replicas}")
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (replicas, *x.shape)), system)
+
+
+def _at_restart(system: System, restart: Restart) -> System:
+    """The system at the positions, and with the cell, of a restart."""
+    if restart.positions.shape != system.positions.shape:
+        raise ValueError(
+            "the restart belongs to another run: expected positions of the shape "
+            f"{system.positions.shape}, got {restart.positions.shape}"
+        )
+    dtype = system.positions.dtype
+    system = system.replace(positions=jnp.asarray(np.asarray(restart.positions, dtype)))
+    if system.cell is None or restart.cell is None:
+        return system
+    return system.replace(cell=jnp.asarray(np.asarray(restart.cell, dtype)))
+
+
+def _masses(masses: Any, system: System) -> Float[np.ndarray, "*replicas atoms"]:
     given = units.masses(system.numbers) if masses is None else np.asarray(masses, np.float64)
-    if given.shape != system.numbers.shape or not np.all(given > 0):
+    if given.shape[-1:] != system.numbers.shape[-1:] or not np.all(given > 0):
         raise ValueError(f"masses must be {system.atom_count} positive numbers in amu, got {given}")
-    return given
+    return np.broadcast_to(given, system.numbers.shape)
 
 
 def _neighbor_list(energy_fn: EnergyFn, given: NeighborListFns | None) -> NeighborListFns | None:
@@ -209,13 +281,18 @@ def _temperature(
     return float(kelvin)
 
 
-def _key(key: Any, ensemble: Ensemble, velocities: Any, restart: Restart | None) -> np.ndarray:
+def _key(
+    key: Any, ensemble: Ensemble, velocities: Any, restart: Restart | None, system: System
+) -> np.ndarray:
     if restart is not None:
         return restart.key
-    if key is not None:
-        return np.asarray(jax.random.key_data(key))
-    if velocities is None or not ensemble.conserves_momentum:
+    if key is None and (velocities is None or ensemble.name not in ("nve", "nose-hoover")):
         raise ValueError(
             "velocities or a thermostat are drawn at random: give key=jax.random.key(0)"
         )
-    return np.zeros(2, np.uint32)
+    key = jax.random.key(0) if key is None else key
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.wrap_key_data(key)
+    if system.batch_shape:
+        key = jax.random.split(key, system.batch_shape[0])
+    return np.asarray(jax.random.key_data(key))

@@ -1,5 +1,7 @@
-"""The two programs of a run with everything they need, and the current pair list."""
+"""The programs of a run with everything they need, and the layout of the neighbour list."""
 
+import dataclasses
+import json
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 
 from jaxff.dynamics import loop
 from jaxff.dynamics.ensembles import Ensemble
-from jaxff.dynamics.jax_md import TrackedNeighbors
+from jaxff.dynamics.neighbor_update import SearchPlan, allocate
 from jaxff.dynamics.trajectory import Restart
 from jaxff.neighbors import NeighborListFns, Neighbors, Pairs
 from jaxff.potential import EnergyFn
@@ -21,15 +23,16 @@ __all__ = ["Simulation"]
 
 
 class Simulation:
-    """Calls the compiled programs; the only thing that changes is the pair list.
+    """Calls the compiled programs; what changes on the host is the layout of the pair list.
 
     Args:
         energy_fn: Energy function, a pytree.
         ensemble: What is run.
-        system: Single system, at the positions where the run begins.
-        masses: Masses in amu.
+        system: Single system, or a stack of replicas, at the positions where the run begins.
+        masses: Masses in amu, ``(*replicas, atoms)``.
         pairs: How to build pair lists; ``None`` if the potential needs none.
-        key: Random key data.
+        key: Random key data, ``(*replicas, words)``.
+        shadow: Whether to record the shadow energy.
     """
 
     def __init__(
@@ -37,31 +40,52 @@ class Simulation:
         energy_fn: EnergyFn,
         ensemble: Ensemble,
         system: System,
-        masses: Float[np.ndarray, " atoms"],
+        masses: Float[np.ndarray, "*replicas atoms"],
         pairs: NeighborListFns | None,
         key: np.ndarray,
+        shadow: bool = False,
     ):
-        self.energy_fn, self.ensemble, self.system = energy_fn, ensemble, system
-        self.masses, self.pairs, self.key = masses, pairs, key
-        self.listed = _allocate(pairs, system, None)
+        self.problem = loop.Problem(energy_fn, ensemble, system)
+        self.masses, self.pairs, self.key, self.shadow = masses, pairs, key, shadow
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """What is run."""
+        return self.problem.ensemble
+
+    @property
+    def system(self) -> System:
+        """The system at strain 0."""
+        return self.problem.system
+
+    @property
+    def replicas(self) -> int | None:
+        """Number of replicas, or ``None`` for a single run."""
+        return self.system.batch_shape[0] if self.system.batch_shape else None
 
     @property
     def periodic(self) -> bool:
         """Whether any direction repeats."""
         return self.system.pbc is not None and bool(np.any(np.asarray(self.system.pbc)))
 
-    def start(self, temperature: float | None, velocities: Any) -> tuple[Any, loop.Frames]:
+    def start(
+        self, temperature: float | None, velocities: Any, freedom: int | None
+    ) -> tuple[loop.Carry, loop.Frames]:
         """State and frame at step 0."""
-        return self._start()(*self._start_arguments(temperature, velocities))
+        neighbors = self._template(self._plan(self.system.positions, None, None))
+        arguments = self._start_arguments(neighbors, temperature, velocities, freedom)
+        state, listed, frames = self._start()(*arguments)
+        return self._carry(state, listed, 0, loop.RUNNING), frames
 
-    def resume(self, restart: Restart) -> Any:
-        """State of a restart file.
+    def resume(self, restart: Restart) -> tuple[loop.Carry, loop.Frames]:
+        """State of a restart file, and no frames.
 
         Raises:
             ValueError: If it belongs to another ensemble, time step, system or precision.
         """
-        arguments = self._start_arguments(None, restart.velocities)
-        template, _ = jax.eval_shape(self._start(), *arguments)
+        neighbors = self._template(_read_plan(restart.plan))
+        arguments = self._start_arguments(neighbors, None, restart.velocities, None)
+        template, _, frames = jax.eval_shape(self._start(), *arguments)
         leaves, tree = jax.tree.flatten(template)
         wanted = [(leaf.shape, str(leaf.dtype)) for leaf in leaves]
         given = [(leaf.shape, str(leaf.dtype)) for leaf in restart.leaves]
@@ -75,30 +99,43 @@ class Simulation:
                 f"the restart was written at a time step of {restart.timestep} fs, the ensemble "
                 f"has {self.ensemble.timestep} fs: start from its positions and velocities instead"
             )
-        return jax.tree.unflatten(tree, restart.leaves)
+        if (self.pairs is None) != (restart.list_positions is None):
+            raise ValueError(
+                "the restart belongs to another run: one has a neighbour list, the other none"
+            )
+        state = jax.tree.unflatten(tree, [jnp.asarray(leaf) for leaf in restart.leaves])
+        listed = loop.Listed(neighbors, state.position, state.strain)
+        if self.pairs is not None:
+            # Built for the same positions as in the run that was left, it has the same order.
+            listed = listed._replace(position=jnp.asarray(restart.list_positions))
+            if restart.list_strain is not None:
+                listed = listed._replace(strain=jnp.asarray(restart.list_strain))
+            listed = loop.build_list(self.problem, listed, replicated=self.replicas is not None)
+        empty = jax.tree.map(lambda x: np.zeros((0, *x.shape[1:]), x.dtype), frames)
+        return self._carry(state, listed, restart.step, loop.RUNNING), empty
 
-    def _start(self):
-        return partial(loop.start, neighbor_list=self.pairs, rotation=not self.periodic)
-
-    def _start_arguments(self, temperature: float | None, velocities: Any) -> tuple[Any, ...]:
-        positions = self.system.positions
-        if velocities is not None:
-            velocities = np.asarray(velocities, positions.dtype)
-            if velocities.shape != positions.shape:
-                raise ValueError(
-                    f"velocities must have the shape of the positions, {positions.shape}, "
-                    f"got {velocities.shape}"
-                )
-        masses = np.asarray(self.masses, positions.dtype)
-        return (*self._arguments(), self.key, masses, temperature, velocities)
-
-    def _arguments(self) -> tuple[Any, ...]:
-        return self.energy_fn, self.ensemble, self.system, self.listed
+    def restart(self, carry: loop.Carry, step: int) -> Restart:
+        """The exact state, on the host."""
+        state, listed = carry.state, carry.listed
+        momentum, mass = np.asarray(state.momentum), np.asarray(state.mass)
+        none = listed.neighbors is None
+        return Restart(
+            step,
+            np.asarray(state.position),
+            momentum / mass / self.ensemble.timestep,
+            self.key,
+            self.ensemble.name,
+            self.ensemble.timestep,
+            tuple(np.asarray(leaf) for leaf in jax.tree.leaves(state)),
+            None if self.system.cell is None else np.asarray(self.system.cell),
+            None if none else np.asarray(listed.position),
+            None if none or listed.strain is None else np.asarray(listed.strain),
+            "" if none else _write_plan(listed.neighbors),
+        )
 
     def advance(
         self,
-        state: Any,
-        step: int,
+        carry: loop.Carry,
         stop: int,
         *,
         every: int,
@@ -107,49 +144,129 @@ class Simulation:
     ) -> tuple[loop.Carry, loop.Frames, Array]:
         """Run to step ``stop`` or to the first trouble; see :func:`jaxff.dynamics.loop.advance`."""
         return loop.advance(
-            *self._arguments(),
-            loop.Carry(state, np.int32(step), np.int32(loop.RUNNING)),
+            self.problem,
+            carry,
             np.int32(stop),
             np.int32(every),
             np.asarray(max_displacement, self.system.positions.dtype),
-            neighbor_list=self.pairs,
             capacity=capacity,
+            replicated=self.replicas is not None,
+            shadow=self.shadow,
         )
 
-    def renew_neighbors(self, positions: Array) -> None:
-        """Build the pair list anew, in the buffers of the old one where they have room."""
-        moved = self.system.replace(positions=jnp.asarray(positions))
-        self.listed = _allocate(self.pairs, moved, self.listed.neighbors)
+    def grow(self, carry: loop.Carry) -> loop.Carry:
+        """After an overflow: the last good state with a list that has more room, yet to be built.
+
+        The new layout is compiled once more.
+        """
+        old = carry.listed.neighbors.plan
+        plan = self._plan(carry.state.position, carry.state.strain, old)
+        if plan == old:
+            # The list was too small only for the next step: make room without looking at it.
+            assert self.pairs is not None
+            wider = tuple(1.25 * c for c in self.pairs.capacities)
+            self.pairs = replace(self.pairs, capacities=wider)
+            plan = self._plan(carry.state.position, carry.state.strain, None)
+        listed = carry.listed._replace(neighbors=self._template(plan))
+        return carry._replace(listed=listed, status=jnp.int32(loop.STALE))
+
+    def next_step(self, carry: loop.Carry) -> tuple[np.ndarray, np.ndarray]:
+        """How far atoms would go in the next step (Å), and the forces there."""
+        far, force = loop.next_step(
+            self.problem, carry.state, carry.listed, replicated=self.replicas is not None
+        )
+        return np.asarray(far), np.asarray(force)
+
+    # --- internals -----------------------------------------------------------------------------
+
+    def _carry(self, state: Any, listed: Any, step: int, status: int) -> loop.Carry:
+        return loop.Carry(state, listed, jnp.int32(step), jnp.int32(status))
+
+    def _start(self):
+        return partial(
+            loop.start,
+            rotation=not self.periodic,
+            replicated=self.replicas is not None,
+            shadow=self.shadow,
+        )
+
+    def _start_arguments(
+        self, neighbors: Any, temperature: float | None, velocities: Any, freedom: int | None
+    ) -> tuple[Any, ...]:
+        positions = self.system.positions
+        if velocities is not None:
+            velocities = np.asarray(velocities, positions.dtype)
+            if velocities.shape not in (positions.shape, positions.shape[-2:]):
+                raise ValueError(
+                    f"velocities must have the shape of the positions, {positions.shape}, "
+                    f"got {velocities.shape}"
+                )
+            velocities = np.broadcast_to(velocities, positions.shape)
+        masses = np.asarray(self.masses, positions.dtype)
+        return (self.problem, neighbors, self.key, masses, temperature, velocities, freedom)
+
+    def _plan(self, positions: Array, strain: Any, previous: Any) -> Any:
+        """Layout of the lists that serves all replicas; no fewer slots than before."""
+        if self.pairs is None:
+            return None
+        systems = self._systems(positions, strain)
+        # A moving cell may well become thinner than it is.
+        shrink = 0.06 if self.ensemble.moves_cell else 0.02
+        found = None if previous is None else self._single(previous)
+        for _ in range(4):
+            plans = set()
+            for system in systems:
+                found = allocate(self.pairs, system, previous=found, shrink=shrink)
+                plans.add(found.plan)
+            if len(plans) == 1:
+                break
+        assert found is not None
+        return found.plan
+
+    def _systems(self, positions: Array, strain: Any) -> list[System]:
+        system = self.system.replace(positions=jnp.asarray(positions))
+        if strain is not None and system.cell is not None:
+            system = system.replace(cell=jnp.exp(strain)[..., None, None] * system.cell)
+        if self.replicas is None:
+            return [system]
+        return [jax.tree.map(lambda x, i=i: x[i], system) for i in range(self.replicas)]
+
+    def _single(self, plan: tuple[SearchPlan, ...]) -> Neighbors:
+        """Empty lists of one replica."""
+        assert self.pairs is not None
+        atoms = self.system.atom_count
+
+        def empty(width: int) -> Pairs:
+            ends = jnp.full(atoms * width, atoms, jnp.int32)
+            return Pairs(ends, ends, jnp.zeros((atoms * width, 3), jnp.int32), atoms, width)
+
+        lists = tuple(empty(part.width) for part in plan)
+        no = jnp.zeros((), bool)
+        return Neighbors(lists, no, self.pairs.cutoffs, self.pairs.skins, plan)
+
+    def _template(self, plan: Any) -> Any:
+        """Empty lists in this layout, for all replicas."""
+        if plan is None or self.pairs is None:
+            return None
+        lead = () if self.replicas is None else (self.replicas,)
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (*lead, *x.shape)), self._single(plan))
 
 
-def _allocate(
-    pairs: NeighborListFns | None, system: System, old: Neighbors | None
-) -> TrackedNeighbors:
-    never = np.zeros((), bool)
-    if pairs is None:
-        return TrackedNeighbors(None, system.positions, never)
-    found = pairs.allocate(system)
-    if old is not None:
-        fitted = tuple(_fit(n, o) for n, o in zip(found.pairs, old.pairs, strict=True))
-        found = replace(found, pairs=fitted)
-    return TrackedNeighbors(found, system.positions, never)
+def _write_plan(neighbors: Neighbors) -> str:
+    return json.dumps([dataclasses.asdict(part) for part in neighbors.plan or ()])
 
 
-def _fit(new: Pairs, old: Pairs) -> Pairs:
-    """Pairs in a buffer of the old length, if they fit: another length would be compiled again."""
-    room = len(old.centers)
-    found = int(np.count_nonzero(np.asarray(new.centers) < new.atoms))
-    if found > room or len(new.centers) == room:
-        return new
+def _read_plan(text: str) -> tuple[SearchPlan, ...] | None:
+    """Layout as written by :func:`_write_plan`, or ``None`` for an empty text.
 
-    def resized(values: Array, padding: int) -> np.ndarray:
-        real = np.asarray(values)[:found]
-        width = [(0, room - found)] + [(0, 0)] * (real.ndim - 1)
-        return np.pad(real, width, constant_values=padding)
-
-    return Pairs(
-        jnp.asarray(resized(new.centers, new.atoms)),
-        jnp.asarray(resized(new.others, new.atoms)),
-        jnp.asarray(resized(new.shifts, 0)),
-        new.atoms,
-    )
+    Raises:
+        ValueError: If the text is no layout.
+    """
+    if not text:
+        return None
+    try:
+        parts = json.loads(text)
+        made = [{k: tuple(v) if isinstance(v, list) else v for k, v in p.items()} for p in parts]
+        return tuple(SearchPlan(**part) for part in made)
+    except (json.JSONDecodeError, TypeError, AttributeError) as error:
+        raise ValueError(f"the restart holds no layout of neighbour lists: {error}") from error

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxff import units
-from jaxff.types import Array, Float
+from jaxff.types import Array, Float, Int
 
-__all__ = ["maxwell_boltzmann", "remove_rotation", "remove_translation"]
+__all__ = ["maxwell_boltzmann", "remove_rotation", "remove_translation", "thermal_freedom"]
 
 
 def maxwell_boltzmann(
@@ -61,3 +61,39 @@ def remove_rotation(
     turning = moments > 1e-6 * moments[-1]
     rate = axes @ jnp.where(turning, axes.T @ angular / jnp.where(turning, moments, 1.0), 0.0)
     return velocities - jnp.cross(rate, centred)
+
+
+def thermal_freedom(
+    positions: Float[Array, "atoms 3"],
+    velocities: Float[Array, "atoms 3"],
+    masses: Float[Array, " atoms"],
+    *,
+    rotation: bool,
+) -> Int[Array, ""]:
+    """Degrees of freedom that share the kinetic energy in a run that conserves momentum.
+
+    3 N, less 3 if the total momentum vanishes, less the number of rotations (3, or 2 for a linear
+    molecule) if they are conserved and the angular momentum vanishes too. A single atom keeps its
+    3. The compiled counterpart of :func:`jaxff.dynamics.degrees_of_freedom`.
+
+    Args:
+        positions: Positions in Å.
+        velocities: Velocities in Å/fs.
+        masses: Masses in amu.
+        rotation: Whether rotation is conserved: for molecules, not for periodic systems.
+    """
+    count = 3 * len(masses)
+    if len(masses) == 1:
+        return jnp.int32(count)
+    scale = 1e-4 * jnp.sum(masses[:, None] * jnp.abs(velocities))
+    at_rest = jnp.sum((masses @ velocities) ** 2) <= scale**2
+    if not rotation:
+        return jnp.where(at_rest, count - 3, count).astype(jnp.int32)
+    centred = positions - masses @ positions / jnp.sum(masses)
+    angular = jnp.sum(masses[:, None] * jnp.cross(centred, velocities), axis=0)
+    still = jnp.sum(angular**2) <= (scale * jnp.max(jnp.abs(centred))) ** 2
+    # Extent of the atoms along the principal axes: one is linear, more is not.
+    extent = jnp.linalg.eigvalsh(centred.T @ (masses[:, None] * centred))
+    linear = extent[1] < max(1e-8, 100 * jnp.finfo(extent.dtype).eps) * extent[2]
+    turning = jnp.where(still, jnp.where(linear, 2, 3), 0)
+    return jnp.where(at_rest, count - 3 - turning, count).astype(jnp.int32)
