@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["formula", "symbols"]
+__all__ = ["covalent_radii", "formula", "symbols"]
 
 
 def symbols(numbers: Any) -> tuple[str, ...]:
@@ -27,3 +27,20 @@ def formula(numbers: Any) -> str:
     from ase.symbols import Symbols
 
     return Symbols(np.asarray(numbers)).get_chemical_formula(mode="hill")
+
+
+def covalent_radii(numbers: Any) -> np.ndarray:
+    """Covalent radii in Å.
+
+    Raises:
+        ValueError: If a number is outside 1 to 118.
+    Reference:
+        Cordero et al., Dalton Trans. 2832 (2008), doi:10.1039/b801115j, as tabulated by ASE.
+    """
+    from ase.data import covalent_radii as table
+
+    numbers = np.asarray(numbers)
+    wrong = np.unique(numbers[(numbers < 1) | (numbers >= len(table))])
+    if wrong.size:
+        raise ValueError(f"no radius for atomic numbers {wrong.tolist()}; expected 1 to 118")
+    return np.asarray(table, np.float64)[numbers]

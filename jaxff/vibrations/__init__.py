@@ -1,5 +1,29 @@
-"""Vibrations in the harmonic approximation."""
+"""Vibrations in the harmonic approximation, and as they appear in dynamics."""
 
+from jaxff.vibrations.animation import write_modes
 from jaxff.vibrations.normal_modes import NormalModes, normal_modes, rigid_motions
+from jaxff.vibrations.spectra import (
+    Peaks,
+    Spectrum,
+    density_of_states,
+    find_peaks,
+    project,
+    undo_verlet,
+)
+from jaxff.vibrations.thermochemistry import Thermochemistry, harmonic, ideal_gas
 
-__all__ = ["NormalModes", "normal_modes", "rigid_motions"]
+__all__ = [
+    "NormalModes",
+    "Peaks",
+    "Spectrum",
+    "Thermochemistry",
+    "density_of_states",
+    "find_peaks",
+    "harmonic",
+    "ideal_gas",
+    "normal_modes",
+    "project",
+    "rigid_motions",
+    "undo_verlet",
+    "write_modes",
+]

@@ -166,3 +166,67 @@ def test_refuses_what_cannot_be():
         normal_modes(np.full((6, 6), np.nan), [1.0, 1.0])
     with pytest.raises(ValueError, match="positions"):
         normal_modes(np.zeros((6, 6)), [1.0, 1.0], np.zeros((3, 3)))
+
+
+def bent_carbon_dioxide(constant=3.0):
+    """Stretches and a linear bend of O=C=O, by the angle."""
+
+    def energy(system, neighbors=None):
+        carbon, one, two = system.positions
+        a, b = one - carbon, two - carbon
+        lengths = jnp.stack([jnp.linalg.norm(a), jnp.linalg.norm(b)])
+        # 1 + cos of the angle is half the square of the bend
+        bend = 1.0 + jnp.dot(a, b) / jnp.prod(lengths)
+        return 0.5 * 100.0 * jnp.sum((lengths - 1.16) ** 2) + constant * bend
+
+    return energy
+
+
+def test_carbon_dioxide_bends_in_two_planes():
+    axis = np.array([1.0, 2.0, -0.5]) / np.linalg.norm([1.0, 2.0, -0.5])
+    positions = 1.16 * np.outer([0, 1, -1], axis)
+    masses = units.masses([6, 8, 8])
+    modes = modes_of(bent_carbon_dioxide(), positions, [6, 8, 8], masses)
+    assert (len(modes), modes.rotations) == (4, 2)
+    bend, other, symmetric, antisymmetric = modes.frequencies
+    # bend: k/l² (1/m_O + 1/m_O + 4/m_C) for each plane
+    inverse = (2 / masses[1] + 4 / masses[0]) / 1.16**2
+    np.testing.assert_allclose([bend, other], wavenumber(3.0, 1 / inverse), rtol=1e-6)
+    assert symmetric == pytest.approx(wavenumber(100.0, masses[1]), rel=1e-6)
+    np.testing.assert_allclose(modes.rigid_frequencies, 0.0, atol=0.1)
+    assert not modes.imaginary.any()
+    # nearly linear by rounding: the same, as long as it is said or small
+    crooked = positions + 1e-5 * np.random.default_rng(0).normal(size=(3, 3))
+    matrix = hessian(bent_carbon_dioxide())(System(crooked, [6, 8, 8]))
+    again = normal_modes(matrix, masses, crooked)
+    np.testing.assert_allclose(again.frequencies, modes.frequencies, rtol=1e-3)
+    assert len(normal_modes(matrix, masses, crooked, linear=False)) == 3
+    assert antisymmetric > symmetric
+
+
+def test_isotopes_by_masses():
+    positions = 1.16 * np.outer([0, 1, -1], [0, 0, 1.0])
+    matrix = hessian(bent_carbon_dioxide())(System(positions, [6, 8, 8]))
+    light, heavy = (normal_modes(matrix, [m, 15.995, 15.995], positions) for m in (12.0, 13.00335))
+    ratio = heavy.frequencies / light.frequencies
+    assert ratio[2] == pytest.approx(1.0, abs=1e-9)  # carbon rests in the symmetric stretch
+    factor = (2 / 15.995 + 4 / 13.00335) / (2 / 15.995 + 4 / 12.0)
+    np.testing.assert_allclose(ratio[:2], np.sqrt(factor), rtol=1e-7)
+
+
+def test_says_what_is_no_minimum():
+    positions = 1.16 * np.outer([0, 1, -1], [0, 0, 1.0])
+    energy = bent_carbon_dioxide(-3.0)
+    system = System(positions, [6, 8, 8])
+    modes = normal_modes(hessian(energy)(system), units.masses([6, 8, 8]), positions)
+    np.testing.assert_array_equal(modes.imaginary, [True, True, False, False])
+    stretched = System(1.05 * positions, [6, 8, 8])
+    matrix, pull = hessian(energy)(stretched), forces(energy)(stretched)
+    with pytest.warns(UserWarning, match=r"largest force is 5\.8 eV/Å"):
+        normal_modes(matrix, units.masses([6, 8, 8]), stretched.positions, forces=pull)
+    constants = modes.force_constants
+    np.testing.assert_allclose(
+        [wavenumber(k, m) for k, m in zip(constants[2:], modes.reduced_masses[2:], strict=True)],
+        modes.frequencies[2:],
+        rtol=1e-9,
+    )

@@ -1,0 +1,36 @@
+"""What one reads off a run: averages with errors, structure, motion, stability."""
+
+from jaxff.analysis.geometry import angles, dihedrals, distances, histogram, topology
+from jaxff.analysis.motion import Diffusion, diffusion, mean_square_displacement
+from jaxff.analysis.radial import RadialDistribution, radial_distribution
+from jaxff.analysis.stability import Survival, survival, time_to_failure
+from jaxff.analysis.statistics import (
+    Estimate,
+    blocking,
+    correlation_time,
+    estimate,
+    inefficiency,
+    summary,
+)
+
+__all__ = [
+    "Diffusion",
+    "Estimate",
+    "RadialDistribution",
+    "Survival",
+    "angles",
+    "blocking",
+    "correlation_time",
+    "diffusion",
+    "dihedrals",
+    "distances",
+    "estimate",
+    "histogram",
+    "inefficiency",
+    "mean_square_displacement",
+    "radial_distribution",
+    "summary",
+    "survival",
+    "time_to_failure",
+    "topology",
+]

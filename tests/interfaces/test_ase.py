@@ -1,0 +1,176 @@
+"""The ASE calculator against ASE's own finite differences, dynamics and optimisers."""
+
+import ase.md.verlet
+import ase.optimize
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+from models import capacitor, counting, crystal, lennard_jones, molecule, morse
+
+from jaxff import System, bind, hessian
+from jaxff.data.embedded import minimum
+from jaxff.interfaces.ase import JaxffCalculator, system_of
+from jaxff.neighbors import neighbor_list
+from jaxff.potential import Potential
+
+LJ = bind(lennard_jones(), {"epsilon": jnp.asarray(0.1), "sigma": jnp.asarray(1.6)})
+MORSE = bind(morse(), morse().init(None, None))
+
+
+def atoms_of(system):
+    cell = None if system.cell is None else np.asarray(system.cell)
+    return Atoms(
+        np.asarray(system.numbers), np.asarray(system.positions), cell=cell, pbc=cell is not None
+    )
+
+
+def test_energy_forces_and_stress_of_a_crystal():
+    system = crystal()
+    atoms = atoms_of(system)
+    atoms.calc = JaxffCalculator(LJ)
+    expected = LJ(system, neighbor_list(LJ.cutoffs).allocate(system))
+    energy = atoms.get_potential_energy()
+    assert type(energy) is float
+    assert energy == pytest.approx(float(expected), abs=1e-12)
+    assert atoms.get_potential_energy(force_consistent=True) == energy
+    numerical = calculate_numerical_forces(atoms, eps=1e-4)
+    np.testing.assert_allclose(atoms.get_forces(), numerical, atol=1e-6)
+    # Voigt order and sign are ASE's: tension is positive
+    numerical = calculate_numerical_stress(atoms, eps=1e-5)
+    assert np.abs(numerical[3:]).max() > 1e-3
+    np.testing.assert_allclose(atoms.get_stress(), numerical, atol=1e-6)
+    wide = atoms.copy()
+    wide.calc = JaxffCalculator(LJ)
+    wide.set_cell(1.2 * wide.cell, scale_atoms=True)
+    assert wide.get_stress()[:3].mean() > 0
+
+
+def test_hessian_and_padding():
+    system = molecule(atoms=9)
+    atoms = atoms_of(system)
+    plain, padded = JaxffCalculator(LJ, pad=False), JaxffCalculator(LJ, outputs=["energies"])
+    values = [c.get_property("forces", atoms) for c in (plain, padded)]
+    np.testing.assert_allclose(*values, atol=1e-13)
+    exact = hessian(LJ)(system, neighbor_list(LJ.cutoffs).allocate(system))
+    np.testing.assert_allclose(padded.get_hessian(atoms), exact, atol=1e-12)
+    energies = padded.get_property("energies", atoms)
+    assert energies.shape == (9,)
+    assert energies.sum() == pytest.approx(atoms_energy(plain, atoms), abs=1e-12)
+
+
+def atoms_energy(calculator, atoms):
+    return calculator.get_property("energy", atoms)
+
+
+def test_one_compilation_per_bucket():
+    potential, traces = counting(lennard_jones())
+    calculator = JaxffCalculator(bind(potential, LJ.params), capacity=4.0)
+    for size in (9, 10, 9, 10):  # one bucket of atoms
+        atoms = atoms_of(molecule(seed=size, atoms=size))
+        calculator.get_property("forces", atoms)
+        calculator.get_property("energy", atoms)
+    assert calculator.compilations == 1
+    assert len(traces) == 1
+    calculator.get_property("forces", atoms_of(molecule(atoms=14)))
+    assert calculator.compilations == len(traces) == 2
+
+
+def test_relaxation_and_dynamics_reuse_lists(monkeypatch):
+    potential, traces = counting(lennard_jones())
+    calculator = JaxffCalculator(bind(potential, LJ.params))
+    allocations = []
+    allocate = type(calculator._lists).allocate
+    monkeypatch.setattr(
+        type(calculator._lists), "allocate", lambda *a: allocations.append(1) or allocate(*a)
+    )
+    atoms = atoms_of(crystal()) * (2, 1, 1)
+    atoms.calc = calculator
+    ase.optimize.FIRE(atoms, logfile=None).run(fmax=1e-3, steps=60)
+    assert len(allocations) < 6
+    atoms.set_momenta(0.05 * np.random.default_rng(0).normal(size=(6, 3)))
+    before = atoms.get_total_energy()
+    ase.md.verlet.VelocityVerlet(atoms, 0.5 * units.fs).run(100)
+    assert atoms.get_total_energy() == pytest.approx(before, abs=1e-4)
+    assert len(traces) == calculator.compilations <= 2
+
+
+def test_lists_follow_cell_and_wrapping():
+    atoms = atoms_of(crystal())
+    kept = JaxffCalculator(LJ, skin=0.5)
+    rng = np.random.default_rng(0)
+    for step in range(12):
+        atoms.positions += 0.05 * rng.normal(size=(3, 3))
+        atoms.set_cell(
+            atoms.cell.array @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3))), scale_atoms=True
+        )
+        if step == 5:
+            atoms.wrap()
+        fresh = JaxffCalculator(LJ)
+        for name in ("forces", "stress"):
+            np.testing.assert_allclose(
+                kept.get_property(name, atoms), fresh.get_property(name, atoms), atol=1e-10
+            )
+    assert kept.compilations <= 4
+
+
+def test_kernels_are_not_padded():
+    """A potential for nine atoms and no others."""
+    start = minimum()
+
+    def nine(params, system, neighbors=None):
+        if system.atom_count != 9:
+            raise ValueError("nine atoms")
+        return {"energy": 0.5 * jnp.sum((system.positions - start.positions) ** 2)}
+
+    atoms = Atoms(start.numbers, start.positions + 0.1)
+    atoms.calc = JaxffCalculator(bind(Potential(lambda *_: {}, nine), {}))
+    np.testing.assert_allclose(atoms.get_forces(), -0.1, atol=1e-12)
+    with pytest.raises(PropertyNotImplementedError, match="volume"):
+        atoms.get_stress()
+
+
+def test_charge_comes_from_info_and_from_nowhere_else():
+    potential = capacitor()
+    calculator = JaxffCalculator(bind(potential, {"hardness": jnp.asarray(1.5)}))
+    atoms = atoms_of(molecule())
+    atoms.calc = calculator
+    with pytest.raises(ValueError, match=r"atoms.info\['charge'\]"):
+        atoms.get_potential_energy()
+    atoms.info["charge"] = 1
+    one = atoms.get_potential_energy()
+    atoms.info["charge"] = 2  # ASE alone would not notice
+    assert atoms.get_potential_energy() == pytest.approx(4 * one)
+    atoms.calc = JaxffCalculator(MORSE)
+    with pytest.raises(ValueError, match="does not read it"):
+        atoms.get_potential_energy()
+    atoms.info["charge"] = 0
+    atoms.get_potential_energy()
+
+
+def test_single_precision():
+    atoms = atoms_of(molecule())
+    single, double = JaxffCalculator(MORSE, dtype="float32"), JaxffCalculator(MORSE)
+    a, b = (c.get_property("forces", atoms) for c in (single, double))
+    assert 1e-12 < np.abs(a - b).max() < 1e-4
+
+
+def test_refuses():
+    with pytest.raises(TypeError, match="energy function"):
+        JaxffCalculator(3)
+    with pytest.raises(ValueError, match="unknown outputs"):
+        JaxffCalculator(MORSE, outputs=["magmoms"])
+    with pytest.raises(ValueError, match="safetensors"):
+        JaxffCalculator("model.pt")
+    bad = JaxffCalculator(lambda system, neighbors=None: jnp.sum(jnp.log(system.positions)))
+    with pytest.raises(FloatingPointError, match="not finite"):
+        bad.get_property("energy", Atoms("H", [[-1.0, 0, 0]]))
+
+
+def test_system_of_slabs_and_molecules():
+    slab = Atoms("H", cell=[3, 3, 10], pbc=[True, True, False])
+    assert isinstance(system_of(slab), System)
+    assert system_of(slab).pbc.tolist() == [True, True, False]
+    assert system_of(Atoms("H", cell=[3, 3, 3])).cell is None
