@@ -30,11 +30,11 @@ from jaxff.types import Array, Float
 
 __all__ = ["GdmlOperator"]
 
-_ROWS, _COLUMNS = 864, 432
+_ROWS, _COLUMNS = 1296, 216
 """Labels along the sides of a tile, which is computed at once. It stays in the caches, and its
 buffers are reused, where larger ones would be new pages for the operating system to clear."""
 
-_GROUP = 8
+_GROUP = 16
 """Columns of tiles in a group, which share the preparation of rows."""
 
 _AHEAD = 2
