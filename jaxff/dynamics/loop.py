@@ -316,8 +316,9 @@ def _step(problem: Problem, max_displacement: Array, replicated: bool):
 
 
 def _at(system: System, position: Array, strain: Any) -> System:
-    cell = system.cell if strain is None else jnp.exp(strain) * system.cell
-    return system.replace(positions=position, cell=cell)
+    if strain is None or system.cell is None:
+        return system.replace(positions=position)
+    return system.replace(positions=position, cell=jnp.exp(strain) * system.cell)
 
 
 def _is_stale(system: System, listed: Listed, moved: State) -> Bool[Array, ""]:

@@ -266,7 +266,9 @@ def _read_plan(text: str) -> tuple[SearchPlan, ...] | None:
         return None
     try:
         parts = json.loads(text)
-        made = [{k: tuple(v) if isinstance(v, list) else v for k, v in p.items()} for p in parts]
+        made: list[dict[str, Any]] = [
+            {k: tuple(v) if isinstance(v, list) else v for k, v in p.items()} for p in parts
+        ]
         return tuple(SearchPlan(**part) for part in made)
     except (json.JSONDecodeError, TypeError, AttributeError) as error:
         raise ValueError(f"the restart holds no layout of neighbour lists: {error}") from error

@@ -129,10 +129,10 @@ class Trajectory:
             raise ValueError(f"expected a replica of {self.replicas}, got {index}")
         last = self.restart
         taken = {
-            name: None if getattr(last, name) is None else getattr(last, name)[index]
+            name: None if getattr(last, name) is None else np.asarray(getattr(last, name)[index])
             for name in ("positions", "velocities", "key", "cell", "list_positions", "list_strain")
         }
-        leaves = tuple(leaf[index] for leaf in last.leaves)
+        leaves = tuple(np.asarray(leaf[index]) for leaf in last.leaves)
         chosen = {n: getattr(self, n) for n in _PER_FRAME if n not in ("steps", "times")}
         chosen = {n: None if v is None else v[index] for n, v in chosen.items()}
         cell = None if self.cell is None else self.cell[index]

@@ -9,7 +9,7 @@ chunk: what a killed run leaves is whole up to its last chunk. Replicas have fil
 import os
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class Writer:
         *,
         forces: bool = False,
         resume: bool = False,
-        format: Literal["xyz", "hdf5"] = "xyz",
+        format: str = "xyz",
         replicas: int | None = None,
     ):
         if format not in ("xyz", "hdf5"):
@@ -90,14 +90,22 @@ class Writer:
                     f"{', '.join(present)} exists: choose another folder, or continue it with "
                     "resume"
                 )
-        # Unbuffered: each chunk is one write, and nothing lingers in this process.
-        files = [open(p, "ab", buffering=0) for p in texts]  # noqa: SIM115
-        self._logs, self._frames = files[: len(tags)], files[len(tags) :]
+        self._paths, self._tags = texts, tags
+        self._logs: list[Any] = []
+        self._frames: list[Any] = []
         self._binary = None if binary is None else HDF5File(binary, frames if resume else None)
         self._columns: list[str] | None = None if not resume else _header(texts[0])
 
+    def _open(self) -> None:
+        """Open the text files with the first chunk: a run that is refused leaves none behind."""
+        if not self._logs:
+            # Unbuffered: each chunk is one write, and nothing lingers in this process.
+            files = [open(p, "ab", buffering=0) for p in self._paths]  # noqa: SIM115
+            self._logs, self._frames = files[: len(self._tags)], files[len(self._tags) :]
+
     def __call__(self, chunk: Trajectory) -> None:
         """Append frames, then replace the restart file, which so never runs ahead of them."""
+        self._open()
         parts = [chunk]
         if self.replicas is not None:
             parts = [chunk.replica(i) for i in range(self.replicas)]

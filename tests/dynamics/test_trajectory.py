@@ -115,8 +115,13 @@ def test_restart_file_is_exact(molecule, morse, tmp_path):
         assert ours.dtype == theirs.dtype
 
 
-def test_nothing_is_overwritten(tmp_path):
-    Writer(tmp_path).close()
+def test_nothing_is_overwritten(tmp_path, dimer, harmonic):
+    Writer(tmp_path).close()  # what never began leaves nothing behind
+    rest = {"ensemble": nve(0.5), "velocities": np.zeros((2, 3)), "steps": 1}
+    with pytest.raises(ValueError, match="steps"), Writer(tmp_path) as writer:
+        run(harmonic, dimer, writer=writer, **{**rest, "steps": -1})
+    with Writer(tmp_path) as writer:
+        run(harmonic, dimer, writer=writer, **rest)
     with pytest.raises(FileExistsError, match="resume"):
         Writer(tmp_path)
     with pytest.raises(FileNotFoundError):
@@ -141,11 +146,20 @@ def test_bad_restart_files_are_named(tmp_path, molecule, morse, content):
         read_restart(path)
 
 
-def test_progress_bar_counts_all_steps(molecule, morse):
+@pytest.mark.parametrize("replicas", [None, 2])
+def test_progress_bar_counts_all_steps(molecule, morse, replicas):
     stream = io.StringIO()
     bar = progress_bar(100, file=stream, mininterval=0)
-    simulate(morse(), molecule, progress=bar)
+    done = simulate(morse(), molecule, progress=bar, replicas=replicas)
     text = stream.getvalue()
     assert "100/100" in text
     assert "ns/day=" in text
     assert " K" in text
+    stream = io.StringIO()
+    bar = progress_bar(100, start=100, file=stream, mininterval=0)
+    run(
+        morse(), molecule, ensemble=nve(0.5), steps=100, chunk=20, restart=done.restart,
+        progress=bar, replicas=replicas,
+    )  # fmt: skip
+    assert "20.0/100" in stream.getvalue()
+    assert "100/100" in stream.getvalue()
