@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["covalent_radii", "formula", "symbols"]
+__all__ = ["atomic_numbers", "covalent_radii", "formula", "symbols"]
 
 
 def symbols(numbers: Any) -> tuple[str, ...]:
@@ -20,6 +20,19 @@ def symbols(numbers: Any) -> tuple[str, ...]:
     if wrong.size:
         raise ValueError(f"no element has the atomic number {wrong.tolist()}; expected 1 to 118")
     return tuple(chemical_symbols[number] for number in numbers.tolist())
+
+
+def atomic_numbers(names: Any) -> np.ndarray:
+    """Atomic numbers of element symbols.
+
+    Raises:
+        ValueError: If a symbol is none.
+    """
+    from ase.data import atomic_numbers as table
+
+    if unknown := sorted({name for name in names if name not in table}):
+        raise ValueError(f"no element has the symbol {', '.join(map(repr, unknown))}")
+    return np.array([table[name] for name in names], int)
 
 
 def formula(numbers: Any) -> str:

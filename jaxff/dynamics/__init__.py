@@ -15,6 +15,7 @@ from jaxff.dynamics.observables import (
 )
 from jaxff.dynamics.precision import single_precision_error
 from jaxff.dynamics.progress import progress_bar
+from jaxff.dynamics.relax import Relaxation, relax
 from jaxff.dynamics.run import UnstableRunError, run
 from jaxff.dynamics.shadow import shadow_energy
 from jaxff.dynamics.trajectory import Restart, Trajectory
@@ -24,6 +25,7 @@ from jaxff.dynamics.writers import Writer, read_log, read_restart
 __all__ = [
     "Drift",
     "Ensemble",
+    "Relaxation",
     "Restart",
     "Trajectory",
     "UnstableRunError",
@@ -42,6 +44,7 @@ __all__ = [
     "read_hdf5",
     "read_log",
     "read_restart",
+    "relax",
     "run",
     "shadow_energy",
     "single_precision_error",

@@ -151,7 +151,7 @@ def evaluate(
     found = observe(energy_fn, names)(system, neighbors)
     forces = found["forces"] * space.movable[:, None]
     max_force = jnp.sqrt(jnp.max(jnp.sum(forces**2, axis=-1)))
-    if not relaxing:
+    if not relaxing or system.cell is None:
         zero = jnp.zeros((), rows.dtype)
         point = Point(rows, found["energy"].astype(rows.dtype), -forces)
         measure = max_force / limits.max_force

@@ -167,7 +167,7 @@ class JaxffCalculator(Calculator):
 
     def get_hessian(self, atoms: Atoms | None = None) -> np.ndarray:
         """Second derivatives in eV/Å², ``(atoms, 3, atoms, 3)``, exact."""
-        return self.get_property("hessian", atoms)
+        return np.asarray(self.get_property("hessian", atoms))
 
     def _system(self, atoms: Atoms) -> System:
         system = system_of(atoms, dtype=self._dtype, **self._fields)
@@ -288,13 +288,14 @@ def _valid(before: System, neighbors: Neighbors, now: System) -> bool:
         return False
     old, new = (np.asarray(s.positions, np.float64) for s in (before, now))
     norm = 1.0
-    if before.cell is not None and not np.array_equal(before.cell, now.cell):
-        first, second = (np.asarray(s.cell, np.float64) for s in (before, now))
+    first, second = (None if s.cell is None else np.asarray(s.cell) for s in (before, now))
+    if first is not None and second is not None and not np.array_equal(first, second):
+        first, second = first.astype(np.float64), second.astype(np.float64)
         if not abs(np.linalg.det(first)) > 0 or not abs(np.linalg.det(second)) > 0:
             return False
         deform = np.linalg.solve(first, second)
         old, norm = old @ deform, float(np.linalg.norm(np.linalg.inv(deform), 2))
-    if before.pbc is not None and not np.array_equal(before.pbc, now.pbc):
+    if before.pbc is not None and not np.array_equal(before.pbc, np.asarray(now.pbc)):
         return False
     far = np.sqrt(np.max(np.sum((new - old) ** 2, axis=-1), initial=0.0))
     reach = np.asarray(neighbors.cutoffs)

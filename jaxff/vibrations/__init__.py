@@ -1,6 +1,7 @@
 """Vibrations in the harmonic approximation, and as they appear in dynamics."""
 
 from jaxff.vibrations.animation import write_modes
+from jaxff.vibrations.from_potential import modes_of
 from jaxff.vibrations.normal_modes import NormalModes, normal_modes, rigid_motions
 from jaxff.vibrations.spectra import (
     Peaks,
@@ -21,6 +22,7 @@ __all__ = [
     "find_peaks",
     "harmonic",
     "ideal_gas",
+    "modes_of",
     "normal_modes",
     "project",
     "rigid_motions",

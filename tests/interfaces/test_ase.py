@@ -6,14 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.build import bulk
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+from ase.calculators.lj import LennardJones
 from models import capacitor, counting, crystal, lennard_jones, molecule, morse
 
 from jaxff import System, bind, hessian
 from jaxff.data.embedded import minimum
 from jaxff.interfaces.ase import JaxffCalculator, system_of
-from jaxff.neighbors import neighbor_list
+from jaxff.neighbors import displacements, neighbor_list
 from jaxff.potential import Potential
 
 LJ = bind(lennard_jones(), {"epsilon": jnp.asarray(0.1), "sigma": jnp.asarray(1.6)})
@@ -46,6 +48,32 @@ def test_energy_forces_and_stress_of_a_crystal():
     wide.calc = JaxffCalculator(LJ)
     wide.set_cell(1.2 * wide.cell, scale_atoms=True)
     assert wide.get_stress()[:3].mean() > 0
+
+
+def test_energy_forces_and_stress_are_those_of_ase_for_lennard_jones():
+    """The same potential in ASE: a calculator whose stress and signs are its own."""
+    epsilon, sigma, cutoff = 0.0104, 3.4, 6.0
+
+    def apply(params, system, neighbors):
+        vectors, real = displacements(system, neighbors.within(cutoff))
+        square = jnp.where(real, jnp.sum(vectors**2, -1), 1.0)
+        inside = real & (square < cutoff**2)
+        u = (sigma**2 / square) ** 3
+        shift = (sigma / cutoff) ** 12 - (sigma / cutoff) ** 6
+        energies = jnp.where(inside, 4 * epsilon * (u**2 - u - shift), 0.0)
+        return {"energy": 0.5 * jnp.sum(energies)}
+
+    rng = np.random.default_rng(0)
+    atoms = bulk("Ar", "fcc", a=5.2, cubic=True)
+    atoms.positions += 0.1 * rng.normal(size=(4, 3))
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.04 * rng.normal(size=(3, 3))))
+    atoms.calc = LennardJones(epsilon=epsilon, sigma=sigma, rc=cutoff, smooth=False)
+    values = [(atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress())]
+    atoms.calc = JaxffCalculator(bind(Potential(lambda *_: {}, apply, cutoffs=(cutoff,)), {}))
+    values.append((atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()))
+    assert len({round(abs(x), 6) for x in values[0][2]}) == 6  # no two components alike
+    for theirs, ours in zip(*values, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-10)
 
 
 def test_hessian_and_padding():
