@@ -90,9 +90,19 @@ def _commands() -> dict[str, Callable[..., Any]]:
     from jaxff.cli.fit import fit
     from jaxff.cli.info import info
     from jaxff.cli.md import md
+    from jaxff.cli.modes import modes
     from jaxff.cli.quickstart import quickstart
+    from jaxff.cli.relax import relax
 
-    return {"quickstart": quickstart, "fit": fit, "evaluate": evaluate, "md": md, "info": info}
+    return {
+        "quickstart": quickstart,
+        "fit": fit,
+        "evaluate": evaluate,
+        "md": md,
+        "relax": relax,
+        "modes": modes,
+        "info": info,
+    }
 
 
 def _one_line(error: BaseException) -> str:

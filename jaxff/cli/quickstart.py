@@ -11,25 +11,25 @@ import jax
 import numpy as np
 import tyro
 
-from jaxff import dynamics, hessian, report, units
+from jaxff import dynamics, report
 from jaxff.cli.console import progress, say
-from jaxff.cli.files import formula
+from jaxff.cli.files import ModelUnits, formula, load_model
 from jaxff.cli.fit import check_consistency
+from jaxff.cli.start import about_model, command_line
 from jaxff.cli.training import Fitting, label_units, train_model
 from jaxff.data import npz, splits
 from jaxff.data.archive import write_atomic
 from jaxff.data.embedded import ethanol_path, minimum
-from jaxff.derivatives import forces
 from jaxff.interfaces import sgdml
 from jaxff.potential import EnergyFn, bind
 from jaxff.system import System
 from jaxff.training import errors, predict, table
-from jaxff.vibrations import NormalModes, normal_modes
+from jaxff.vibrations import NormalModes, modes_of
 
 __all__ = ["quickstart"]
 
 _TRAIN, _VALID, _SCALES = 250, 200, (10.0, 15.0, 20.0, 25.0)
-_STEPS, _TIMESTEP, _EVERY, _KELVIN = 20_000, 0.5, 10, 300.0
+_STEPS, _TIMESTEP, _EVERY, _KELVIN = 20_000, 0.5, 8, 300.0
 
 
 def quickstart(
@@ -70,32 +70,45 @@ def quickstart(
     say(vibrations)
 
     say(f"\n5. Dynamics: {_STEPS * _TIMESTEP / 1000:g} ps at constant energy.")
-    trajectory, drift, text = _dynamics(energy_fn, output / "md", seed)
+    text = _dynamics(energy_fn, output / "md", seed)
     say(text)
 
+    units_shown = label_units(data)
     figures = {
-        "parity": report.parity(predicted, labels, label_units(data), "Ethanol, test frames"),
+        "parity": report.parity(predicted, labels, units_shown, "Ethanol, test frames"),
+        "force_errors": report.force_errors(
+            predicted["forces"], labels["forces"], data.numbers, units_shown["forces"]
+        ),
         "frequencies": report.frequencies(
             minimum().frequencies, modes.frequencies, "Ethanol, minimum", ("GFN2-xTB", "sGDML")
-        ),
-        "energy": report.conservation(
-            trajectory.times,
-            trajectory.potential_energy,
-            trajectory.total_energy,
-            trajectory.temperature,
-            len(data.numbers),
-            drift,
-            "Ethanol, constant energy",
         ),
     }
     for name, figure in figures.items():
         report.save(output / f"{name}.png", figure)
     write_atomic(output / "metrics.json", lambda s: s.write(json.dumps(metrics, indent=2).encode()))
+    recorded = report.read_run(output / "md")
+    about = {
+        "Command": command_line(),
+        **about_model(output / "model.npz", load_model(output / "model.npz", ModelUnits())),
+        "Seed": str(seed),
+        **report.environment(),
+    }
     sections = [
-        report.Section("What was done", _story(len(data), params, model)),
-        report.Section("Errors on test frames", table=accuracy, figure=figures["parity"]),
+        report.Section("What was done", _story(len(data), params, model), report.facts(about)),
+        report.Section(
+            "Errors on test frames",
+            table=accuracy,
+            figure=figures["parity"],
+            caption="Predictions against labels, and their differences.",
+        ),
+        report.Section(
+            "Errors of the forces by element",
+            figure=figures["force_errors"],
+            caption="How long the difference of predicted and reference force is.",
+        ),
         report.Section("Harmonic frequencies", table=vibrations, figure=figures["frequencies"]),
-        report.Section("Energy conservation", text, figure=figures["energy"]),
+        report.Section("Molecular dynamics", text),
+        *report.run_sections(recorded, modes=modes),
         report.Section("What next", table=_next(output, path)),
     ]
     page = report.page("jaxff quickstart: ethanol", sections)
@@ -107,13 +120,15 @@ def quickstart(
 def _vibrations(energy_fn: EnergyFn) -> tuple[NormalModes, str]:
     """Modes at the model's own minimum next to the engine's, and a table of both."""
     engine = minimum()
-    positions, force, curvature = _relax(energy_fn, engine.positions, engine.numbers)
-    modes = normal_modes(curvature, units.masses(engine.numbers), positions)
+    start = System(engine.positions, engine.numbers)
+    relaxed = dynamics.relax(energy_fn, start, max_force=1e-6)
+    modes = modes_of(energy_fn, relaxed.system)
+    positions = np.asarray(relaxed.system.positions)
     difference = modes.frequencies - engine.frequencies
     moved = np.sqrt(np.mean(np.sum(_aligned(positions, engine.positions) ** 2, axis=-1)))
     lines = [
-        f"Relaxed on the model (largest force {force:.0e} eV/Å, {moved:.4f} Å rms from the "
-        "minimum of GFN2-xTB).",
+        f"Relaxed on the model (largest force {relaxed.max_force:.0e} eV/Å, {moved:.4f} Å rms from "
+        "the minimum of GFN2-xTB).",
         "mode  GFN2-xTB   sGDML  difference (cm⁻¹)",
     ]
     lines += [
@@ -127,29 +142,6 @@ def _vibrations(energy_fn: EnergyFn) -> tuple[NormalModes, str]:
     return modes, "\n".join(lines)
 
 
-def _relax(
-    energy_fn: EnergyFn, positions: np.ndarray, numbers: np.ndarray, steps: int = 20
-) -> tuple[np.ndarray, float, np.ndarray]:
-    """The model's minimum nearby by Newton steps, the largest force left there, the Hessian."""
-
-    def both(positions: Any) -> tuple[Any, Any]:
-        system = System(positions, numbers)
-        return forces(energy_fn)(system), hessian(energy_fn)(system)
-
-    evaluate, size = jax.jit(both), positions.size
-    found, curvature = (np.asarray(x) for x in evaluate(positions))
-    for _ in range(steps):
-        if np.abs(found).max() < 1e-7:
-            break
-        values, vectors = np.linalg.eigh(curvature.reshape(size, size))
-        # The six soft directions are motions of the whole; a step never leaves the neighbourhood.
-        step = vectors[:, 6:] @ (vectors[:, 6:].T @ found.ravel() / np.abs(values[6:]))
-        step *= min(1.0, 0.1 / np.abs(step).max())
-        positions = positions + step.reshape(positions.shape)
-        found, curvature = (np.asarray(x) for x in evaluate(positions))
-    return positions, float(np.abs(found).max()), curvature
-
-
 def _aligned(positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Displacements from the reference after the best rotation (Kabsch 1976)."""
     a, b = positions - positions.mean(axis=0), reference - reference.mean(axis=0)
@@ -158,9 +150,7 @@ def _aligned(positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return a @ (u * [1.0, 1.0, sign]) @ v - b
 
 
-def _dynamics(
-    energy_fn: EnergyFn, folder: Path, seed: int
-) -> tuple[dynamics.Trajectory, dynamics.Drift, str]:
+def _dynamics(energy_fn: EnergyFn, folder: Path, seed: int) -> str:
     """A short run from the minimum; an earlier quickstart's files are replaced."""
     for name in ("trajectory.xyz", "log.csv", "restart.npz"):
         (folder / name).unlink(missing_ok=True)
@@ -178,12 +168,11 @@ def _dynamics(
             writer=writer,
         )
     drift = dynamics.energy_drift(trajectory.times, trajectory.total_energy, len(start.numbers))
-    text = (
+    return (
         f"{len(trajectory)} frames in {folder / 'trajectory.xyz'}; mean temperature "
         f"{trajectory.temperature.mean():.0f} K; energy drift ({drift.slope:.1e} ± "
         f"{drift.standard_error:.0e}) meV/atom/ps."
     )
-    return trajectory, drift, text
 
 
 def _story(count: int, params: Any, model: Any) -> str:

@@ -1,0 +1,27 @@
+"""Figures and self-contained pages: errors of a model, vibrations, runs.
+
+Figures are drawn by Matplotlib's Agg renderer without its global state, and imported on use.
+"""
+
+from jaxff.report.accuracy import force_errors, parity
+from jaxff.report.canvas import save
+from jaxff.report.dynamics import conservation
+from jaxff.report.page import Section, Table, facts, page
+from jaxff.report.run import read_run, run_sections, write_run
+from jaxff.report.vibrations import frequencies, spectrum
+
+__all__ = [
+    "Section",
+    "Table",
+    "conservation",
+    "facts",
+    "force_errors",
+    "frequencies",
+    "page",
+    "parity",
+    "read_run",
+    "run_sections",
+    "save",
+    "spectrum",
+    "write_run",
+]
