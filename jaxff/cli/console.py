@@ -16,6 +16,10 @@ _FLAGS = {
     ": load models with jaxff.interfaces.sgdml.load": "",
     ": read data sets with jaxff.data.npz.read": "",
     "drop=[...] or skip_invalid=True when reading the file": "--skip-invalid",
+    "cell='full' or 'isotropic'": "--cell full or isotropic",
+    "cell='full'": "--cell full",
+    "cell='isotropic'": "--cell isotropic",
+    "cell='fixed'": "--cell fixed",
     "energy_unit=...": "--energy-unit",
     "length_unit=...": "--length-unit",
     **{
@@ -27,9 +31,14 @@ _FLAGS = {
             "energy_key",
             "forces_key",
             "skip_invalid",
+            "max_force",
             "max_order",
+            "max_step",
+            "max_stress",
             "regularization",
             "timestep",
+            "relaxation_time",
+            "barostat_time",
         )
     },
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,25 +10,40 @@ import jax
 import numpy as np
 import tyro
 
-from jaxff import dynamics
-from jaxff.cli.console import say, warn
+from jaxff import dynamics, units
+from jaxff.cli.console import say
 from jaxff.cli.files import (
     Count,
-    LoadedModel,
     ModelUnits,
     Output,
     Reading,
     check_output,
     formula,
     load_model,
-    read_data,
 )
-from jaxff.data import Dataset
+from jaxff.cli.start import read_start, write_report
 from jaxff.dynamics import read_log
+from jaxff.neighbors import neighbor_list
 from jaxff.potential import EnergyFn
 from jaxff.system import System
 
-__all__ = ["md", "read_log"]
+__all__ = ["Bath", "md", "read_log"]
+
+Log = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Bath:
+    """Thermostats and barostat."""
+
+    friction: float = 0.002
+    """langevin and npt: friction of the atoms in 1/fs."""
+    relaxation_time: float = 100.0
+    """nose-hoover and csvr: time constant of the thermostat in fs."""
+    pressure: float = 0.0
+    """npt: pressure in GPa."""
+    barostat_time: float = 1000.0
+    """npt: time constant of the barostat in fs."""
 
 
 def md(
@@ -37,141 +53,239 @@ def md(
     start: Path,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     steps: int,
-    ensemble: Literal["nve", "langevin"] = "nve",
+    ensemble: Literal["nve", "langevin", "nose-hoover", "csvr", "npt"] = "nve",
     timestep: float = 0.5,
     temperature: float = 300.0,
-    friction: float = 0.002,
+    bath: Bath,
+    replicas: Count = None,
     frame: Count = None,
     every: int = 10,
+    format: Annotated[Literal["xyz", "hdf5"] | None, tyro.conf.arg(metavar="xyz|hdf5")] = None,
     forces: bool = False,
+    skin: float = 1.0,
     seed: int = 0,
-    resume: bool = False,
+    restart: Annotated[bool, tyro.conf.arg(aliases=["--resume"])] = False,
     figure: Output = None,
     reading: Reading,
     model_units: ModelUnits,
 ) -> None:
-    """Molecular dynamics with a fitted model.
+    """Molecular dynamics with a model.
 
-    Writes trajectory.xyz (extended XYZ), log.csv and restart.npz into a folder.
+    Writes trajectory.xyz (or trajectory.h5), log.csv and restart.npz into a folder; replicas have
+    trajectory-000.xyz, log-000.csv and so on. A run that was stopped or killed goes on with the
+    same command and --restart; if the same steps are done, its files are those of an unbroken run.
 
     Args:
         model: Model file, .npz (sGDML) or .safetensors (jaxff).
         start: Data set to start from: its frame of lowest energy, or --frame.
         output: Folder to write to; an earlier run in it is never overwritten.
         steps: Number of steps.
-        ensemble: nve (constant energy) or langevin (constant temperature).
+        ensemble: nve (constant energy); langevin, nose-hoover or csvr (constant temperature); npt
+            (constant temperature and pressure, where the cell repeats in all directions).
         timestep: Time step in fs.
         temperature: Temperature in K of the initial velocities and of the thermostat.
-        friction: Friction of the Langevin thermostat in 1/fs.
+        bath: Thermostats and barostat.
+        replicas: Number of runs side by side, each with its own velocities and random numbers.
         frame: Frame of the data set to start from, counted from 0.
         every: Steps between written frames.
+        format: Trajectory as extended XYZ (the default; ASE and OVITO read it) or HDF5 (every
+            digit, smaller; needs h5py).
         forces: Write forces, too.
+        skin: Potentials with cutoffs: Å that neighbour lists reach beyond the cutoff; only the
+            speed depends on it.
         seed: Seed of the velocities and of the thermostat.
-        resume: Continue the run in the folder by so many steps, from its last state.
+        restart: Continue the run in the folder by so many steps, from its last state.
         figure: Write a figure of energies and temperature to this file (.png, .pdf or .svg).
         reading: How to read the data file.
         model_units: Units of old model files.
     """
-    for name, value in (("steps", steps), ("every", every)):
-        if value < 1:
-            raise ValueError(f"--{name} must be at least 1, got {value}")
-    if figure is not None:
-        check_output(figure, (".png", ".pdf", ".svg"))
+    _check(steps, every, replicas, temperature, figure)
+    made = _ensemble(ensemble, timestep, temperature, bath)
     loaded = load_model(model, model_units)
-    dataset = read_data(start, reading)
-    loaded.check_atoms(dataset)
-    chosen = _frame(dataset, loaded, frame)
-    system = jax.tree.map(lambda leaf: leaf[0], dataset[[chosen]].systems)
-    made = (
-        dynamics.nve(timestep)
-        if ensemble == "nve"
-        else dynamics.langevin(timestep, temperature, friction)
-    )
-    restart = dynamics.read_restart(output / "restart.npz") if resume else None
-    if restart is not None:
-        _check_same_model(loaded.energy_fn, system, restart, output / "log.csv")
-    say(f"{formula(dataset.numbers)}, {ensemble}, {steps} steps of {timestep:g} fs into {output}")
-    with dynamics.Writer(output, forces=forces, resume=resume) as writer:
+    begin = read_start(start, reading, loaded, frame)
+    system, name = begin.system, formula(begin.dataset.numbers)
+    last, form = None, format or "xyz"
+    if restart:
+        last = dynamics.read_restart(output / "restart.npz")
+        replicas, form = _as_before(output, last, ensemble, replicas, format)
+        _check_same_model(loaded.energy_fn, system, last, output, skin)
+    several = "" if replicas is None else f"{replicas} replicas, "
+    say(f"{name}, {ensemble}, {several}{steps} steps of {timestep:g} fs into {output}")
+    cutoffs = loaded.energy_fn.cutoffs
+    with _writer(output, forces, restart, form, replicas) as writer:
         dynamics.run(
             loaded.energy_fn,
             system,
             ensemble=made,
             steps=steps,
             key=jax.random.key(seed),
-            temperature=None if resume else temperature,
-            restart=restart,
+            temperature=None if restart else temperature,
+            replicas=replicas,
+            restart=last,
             every=every,
             chunk=max(every, min(1000, steps)),
+            neighbors=neighbor_list(cutoffs, skin=skin) if cutoffs else None,
             keep_frames=False,
-            progress=dynamics.progress_bar(steps, disable=None, leave=False),
+            progress=dynamics.progress_bar(
+                steps, start=0 if last is None else last.step, disable=None, leave=False
+            ),
             writer=writer,
         )
-    log = read_log(output / "log.csv")
-    say(summary(log, len(dataset.numbers), ensemble))
+    logs = [read_log(path) for path in _logs(output, replicas)]
+    say(summary(logs, system.atom_count, ensemble))
     if figure is not None:
-        _draw(
-            figure, log, len(dataset.numbers), ensemble, f"{formula(dataset.numbers)}, {ensemble}"
+        title = f"{name}, {ensemble}" + ("" if replicas is None else ", replica 0")
+        _draw(figure, logs[0], system.atom_count, title)
+    about = {"Start": begin.place, "Temperature": f"{temperature:g} K", "Seed": str(seed)}
+    write_report(output, model, loaded, system, about, None if ensemble == "nve" else temperature)
+
+
+def _check(
+    steps: int, every: int, replicas: int | None, temperature: float, figure: Path | None
+) -> None:
+    for name, value in (("steps", steps), ("every", every), ("replicas", replicas)):
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} must be at least 1, got {value}")
+    if not 0.0 <= temperature < float("inf"):
+        raise ValueError(f"--temperature must not be negative, got {temperature:g}")
+    if figure is not None:
+        check_output(figure, (".png", ".pdf", ".svg"))
+
+
+def _ensemble(name: str, timestep: float, temperature: float, bath: Bath) -> dynamics.Ensemble:
+    thermal = (timestep, temperature)
+    if name == "nve":
+        return dynamics.nve(timestep)
+    if name == "langevin":
+        return dynamics.langevin(*thermal, bath.friction)
+    if name == "nose-hoover":
+        return dynamics.nose_hoover(*thermal, bath.relaxation_time)
+    if name == "csvr":
+        return dynamics.csvr(*thermal, bath.relaxation_time)
+    pressure = bath.pressure * units.GIGAPASCAL
+    return dynamics.npt(*thermal, pressure, bath.friction, bath.barostat_time)
+
+
+def _writer(
+    folder: Path, forces: bool, restart: bool, format: str, replicas: int | None
+) -> dynamics.Writer:
+    try:
+        return dynamics.Writer(
+            folder, forces=forces, resume=restart, format=format, replicas=replicas
         )
+    except FileExistsError as error:
+        raise FileExistsError(
+            f"a run exists in {folder}: continue it with --restart, or choose another folder"
+        ) from error
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"--format hdf5: {error}") from error
+
+
+def _logs(folder: Path, replicas: int | None) -> list[Path]:
+    if replicas is None:
+        return [folder / "log.csv"]
+    return [folder / f"log-{i:03d}.csv" for i in range(replicas)]
+
+
+# --- restarts ----------------------------------------------------------------------------------
+
+
+def _as_before(
+    folder: Path, last: dynamics.Restart, ensemble: str, replicas: int | None, format: str | None
+) -> tuple[int | None, str]:
+    """Replicas and format of the run that is continued.
+
+    Raises:
+        ValueError: If others are asked for, or another ensemble.
+    """
+    count = last.positions.shape[0] if last.positions.ndim == 3 else None
+    found = "hdf5" if (folder / "trajectory.h5").exists() else "xyz"
+    asked = (("ensemble", ensemble, last.ensemble), ("format", format or found, found))
+    for name, value, before in (*asked, ("replicas", replicas or count, count)):
+        if value != before:
+            raise ValueError(
+                f"the run in {folder} has --{name} {before}, not {value}: continue it with the same"
+                if before is not None
+                else f"the run in {folder} is a single one: continue it without --{name}"
+            )
+    return count, found
 
 
 def _check_same_model(
-    energy_fn: EnergyFn, system: System, restart: dynamics.Restart, log_file: Path
+    energy_fn: EnergyFn, system: System, last: dynamics.Restart, folder: Path, skin: float
 ) -> None:
     """Refuse to continue a run with another model: its energy would jump.
 
     Raises:
         ValueError: If the energy at the restart is not the one that the log holds for that step.
     """
-    log = read_log(log_file)
-    at = np.flatnonzero(log["step"] == restart.step)
-    if not len(at):
+    several = last.positions.ndim == 3
+    log = read_log(_logs(folder, 1 if several else None)[0])
+    at = np.flatnonzero(log["step"] == last.step)
+    positions = last.positions[0] if several else last.positions
+    if not len(at) or positions.shape != system.positions.shape:
         return
+    here = system.replace(positions=positions)
+    if last.cell is not None:
+        cell = np.asarray(last.cell[0] if several else last.cell)
+        size = log["volume_A3"][at[-1]] / abs(np.linalg.det(cell))
+        here = here.replace(cell=cell * np.cbrt(size))
+    cutoffs = getattr(energy_fn, "cutoffs", ())
+    pairs = neighbor_list(cutoffs, skin=skin).allocate(here) if cutoffs else None
     logged = float(log["potential_energy_eV"][at[-1]])
-    energy = float(energy_fn(system.replace(positions=restart.positions)))
+    energy = float(energy_fn(here, pairs))
     if not np.isclose(energy, logged, rtol=1e-9, atol=1e-6):
         raise ValueError(
-            f"{log_file.parent}: at step {restart.step} the log has a potential energy of "
-            f"{logged:.6f} eV, this model gives {energy:.6f} eV: resume with the model that made "
+            f"{folder}: at step {last.step} the log has a potential energy of "
+            f"{logged:.6f} eV, this model gives {energy:.6f} eV: restart with the model that made "
             "the run, or start a new one"
         )
 
 
-def _frame(data: Dataset, model: LoadedModel, frame: int | None) -> int:
-    if frame is not None:
-        if not 0 <= frame < len(data):
-            raise ValueError(f"--frame must be 0 to {len(data) - 1}, got {frame}")
-        return frame
-    if "energy" in data.values:
-        lowest = int(np.argmin(data.values["energy"]))
-        say(f"Starting from frame {data.indices[lowest]}, the lowest in energy of {data.source}.")
-        return lowest
-    warn(f"{data.source} was read without energies: starting from frame 0 (--frame)")
-    return 0
+# --- what is said of a run ---------------------------------------------------------------------
 
 
-def summary(log: dict[str, np.ndarray], atoms: int, ensemble: str) -> str:
-    """What a run did, with the drift of its total energy."""
-    times, kelvin = log["time_fs"], log["temperature_K"]
+def summary(logs: list[Log], atoms: int, ensemble: str) -> str:
+    """What a run did, with the drift of what its ensemble conserves."""
+    times = logs[0]["time_fs"]
+    kelvin = np.stack([log["temperature_K"] for log in logs])
     text = (
         f"{len(times)} frames, {times[-1] / 1000:g} ps; temperature {kelvin.mean():.0f} K on "
         f"average, {kelvin.min():.0f} to {kelvin.max():.0f} K"
     )
-    if ensemble != "nve" or len(times) < 3:
+    if len(logs) > 1:
+        averages = kelvin.mean(axis=1)
+        text += f"; replicas {averages.min():.0f} to {averages.max():.0f} K"
+    if ensemble == "npt":
+        volume = np.stack([log["volume_A3"] for log in logs])
+        pressure = np.stack([log["pressure_eV_A3"] for log in logs]) / units.GIGAPASCAL
+        text += (
+            f"\nVolume {volume.mean():.1f} ± {volume.std():.1f} Å³, pressure {pressure.mean():.3f} "
+            f"± {pressure.std():.3f} GPa (mean, standard deviation)"
+        )
+    if len(times) < 3:
         return text
-    drift = dynamics.energy_drift(times, log["total_energy_eV"], atoms)
-    spread = 1e3 * float(np.std(log["total_energy_eV"])) / atoms
+    return f"{text}\n{_conservation(logs, atoms, ensemble)}"
+
+
+def _conservation(logs: list[Log], atoms: int, ensemble: str) -> str:
+    what = "Energy" if ensemble == "nve" else "Conserved quantity:"
+    energies = [log["conserved_energy_eV"] for log in logs]
+    drifts = [dynamics.energy_drift(logs[0]["time_fs"], energy, atoms) for energy in energies]
+    worst = max(drifts, key=lambda drift: abs(drift.slope))
+    spread = 1e3 * max(float(np.std(energy)) for energy in energies) / atoms
+    note = "" if len(logs) == 1 else ", largest of the replicas"
     return (
-        f"{text}\nEnergy drift ({drift.slope:.2e} ± {drift.standard_error:.1e}) meV/atom/ps, "
-        f"fluctuation {spread:.2e} meV/atom (standard deviation)"
+        f"{what} drift ({worst.slope:.2e} ± {worst.standard_error:.1e}) meV/atom/ps, "
+        f"fluctuation {spread:.2e} meV/atom (standard deviation){note}"
     )
 
 
-def _draw(path: Path, log: dict[str, np.ndarray], atoms: int, ensemble: str, title: str) -> None:
+def _draw(path: Path, log: Log, atoms: int, title: str) -> None:
     from jaxff import report
 
-    times, total = log["time_fs"], log["total_energy_eV"]
-    with_drift = ensemble == "nve" and len(times) >= 3
-    drift = dynamics.energy_drift(times, total, atoms) if with_drift else None
+    times, conserved = log["time_fs"], log["conserved_energy_eV"]
+    drift = dynamics.energy_drift(times, conserved, atoms) if len(times) >= 3 else None
     potential, kelvin = log["potential_energy_eV"], log["temperature_K"]
-    report.save(path, report.conservation(times, potential, total, kelvin, atoms, drift, title))
+    report.save(path, report.conservation(times, potential, conserved, kelvin, atoms, drift, title))
     say(f"Wrote {path}.")
