@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxff import descriptors, kernels
+from jaxff import descriptors, kernels, physics
 from jaxff.data.archive import write_atomic
 from jaxff.gdml.potential import potential as gdml_potential
 from jaxff.numerics import require_float64
@@ -33,6 +33,9 @@ def _build_gdml(*, descriptor: Any, base: str, permutations: Any) -> Potential:
 
 _BUILDERS = {
     "gdml": _build_gdml,
+    "lennard_jones": physics.lennard_jones,
+    "morse": physics.morse,
+    "zbl": physics.zbl,
     "add": lambda potentials: add(*potentials),
     "scale_shift": lambda potentials, scale, shift: scale_shift(
         potentials[0], scale, shift if np.ndim(shift) else float(shift)

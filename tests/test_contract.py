@@ -25,12 +25,15 @@ from models import (
     springs,
 )
 
+from jaxff import physics
 from jaxff.derivatives import energy_and_forces, forces, stress
 from jaxff.neighbors import neighbor_list
 from jaxff.potential import Potential, add, bind, scale_shift
 from jaxff.system import System, pack, stack, strain
 
 KEY = jax.random.key(0)
+LENNARD_JONES = {"epsilon": jnp.asarray([0.1, 0.2, 0.3]), "sigma": jnp.asarray([1.0, 1.3, 1.5])}
+MORSE = {"depth": 0.3, "width": 0.7, "length": 0.8}
 FIELD = [0.3, -0.2, 0.5]
 BONDS = np.array([[0, 1], [1, 2], [0, 2]])
 
@@ -111,6 +114,36 @@ def kernel(name: str, baseline: Potential | None = None, known: Any = None) -> C
 CASES: dict[str, Callable[[], Case]] = {
     "lennard_jones": lambda: Case(lennard_jones(), molecules(4, 3), stack=False),
     "lennard_jones crystal": lambda: Case(lennard_jones(), [crystal(), crystal(1, 2)], stack=False),
+    "switched lennard-jones of two elements": lambda: Case(
+        physics.lennard_jones(["H", 6, 8], 3.5, truncation="switched", onset=2.5),
+        molecules(4, 3),
+        params=LENNARD_JONES,
+        stack=False,
+        coincident="nan",
+        tolerance=1e-7,
+        invariance=1e-9,
+    ),
+    "force-shifted lennard-jones crystal": lambda: Case(
+        physics.lennard_jones(["H", 6, 8], 3.5, truncation="force_shifted"),
+        [crystal(), crystal(1, 2)],
+        params=LENNARD_JONES,
+        stack=False,
+        coincident="nan",
+    ),
+    "physics morse": lambda: Case(
+        physics.morse(["H", 6, 8], 4.0, truncation="switched"),
+        molecules(4, 3),
+        params={k: jnp.asarray(v) * (1 + np.eye(3)) for k, v in MORSE.items()},
+        stack=False,
+    ),
+    "zbl": lambda: Case(
+        physics.zbl(2.5),
+        [crystal(), crystal(1, 2)],
+        stack=False,
+        coincident="nan",
+        tolerance=1e-6,
+        invariance=1e-9,
+    ),
     "morse": lambda: Case(morse(), molecules(4, 4, 3)),
     "springs": lambda: Case(
         springs(BONDS), [crystal(), crystal(1)], pack=False, permutations=[[0, 1, 2]]

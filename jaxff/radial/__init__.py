@@ -1,0 +1,5 @@
+"""Functions of the distance between atoms."""
+
+from jaxff.radial import cutoffs
+
+__all__ = ["cutoffs"]
