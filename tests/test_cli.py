@@ -388,10 +388,10 @@ def test_quickstart(folder, tmp_path, monkeypatch, capsys):
     text = capsys.readouterr().out
     assert {p.name for p in output.iterdir()} == {
         "model.npz", "report.html", "metrics.json", "parity.png", "frequencies.png",
-        "energy.png", "md",
+        "force_errors.png", "md",
     }  # fmt: skip
     page = (output / "report.html").read_text()
-    assert page.count("data:image/png") == 3
+    assert page.count("data:image/png") == 4
     assert "mean absolute difference" in page
     assert json.loads((output / "metrics.json").read_text())["energy"]["frames"] == 40
     for words in ("40 frames", "cm⁻¹", "meV/atom/ps", "Next", "jaxff evaluate"):
@@ -561,7 +561,7 @@ def test_md_refuses(options, words, folder, tmp_path, capsys):
 
 
 def test_help_documents_every_option(capsys):
-    for command in ("quickstart", "fit", "evaluate", "md", "info"):
+    for command in ("quickstart", "fit", "evaluate", "md", "relax", "modes", "info"):
         with pytest.raises(SystemExit) as stop:
             run(command, "--help")
         assert stop.value.code == 0

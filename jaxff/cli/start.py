@@ -122,6 +122,11 @@ def write_report(
         thermostat: Its temperature in K.
     """
     rows = {"Command": command_line(), **about_model(path, model), **about}
-    modes = marked_modes(model, start)
-    written = report.write_run(folder, about=rows, modes=modes, target=thermostat)
+    try:
+        written = report.write_run(
+            folder, about=rows, modes=lambda: marked_modes(model, start), target=thermostat
+        )
+    except (ValueError, OSError, ArithmeticError) as error:
+        warn(f"no report was written: {error}")  # the run itself is safe
+        return
     say(f"Wrote {written}.")

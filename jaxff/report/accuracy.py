@@ -132,7 +132,7 @@ def force_errors(
     size = np.linalg.norm(predicted - labels, axis=-1) / quantity("forces").factor(unit)
     kinds = np.unique(numbers)
     low, high = _decades(size)
-    edges = np.geomspace(low, high, 61)
+    edges = np.geomspace(low, high, 37)
     figure = new_figure(7.2, 3.4, title)
     axes = figure.subplots()
     for index, number in enumerate(kinds):

@@ -30,7 +30,7 @@ def conservation(
     conserved: Any = None,
     target: float | None = None,
 ) -> Figure:
-    """The conserved energy with its drift, energies and temperature along a run.
+    """The conserved energy with its drift, potential energy and temperature along a run.
 
     Arrays of replicas ``(replicas, frames)`` are drawn over each other.
 
@@ -62,11 +62,9 @@ def conservation(
     first.set_ylabel("energy (meV/atom)")
     first.set_ylim(*room_above(per_atom))
     above = (potential - potential.min()) * 1e3 / atoms
-    moving = (total - potential) * 1e3 / atoms
-    _lines(second, picoseconds, above, BLUE, "potential, above its lowest")
-    _lines(second, picoseconds, moving, ORANGE, "kinetic")
+    _lines(second, picoseconds, above, BLUE, "potential energy, above its lowest")
     second.set_ylabel("energy (meV/atom)")
-    second.set_ylim(*room_above(np.concatenate([above.ravel(), moving.ravel()])))
+    second.set_ylim(*room_above(above))
     mean = float(kelvin.mean())
     _lines(third, picoseconds, kelvin, BLUE, None)
     third.axhline(mean, color=ORANGE, linewidth=1.4, label=f"mean {mean:.0f} K")

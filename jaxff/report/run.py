@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,8 @@ from jaxff.vibrations import NormalModes, Spectrum, density_of_states, undo_verl
 
 __all__ = ["environment", "run_sections", "write_run"]
 
+Modes = NormalModes | Callable[[], NormalModes | None] | None
+
 _QUANTITIES = {
     "half_step_temperature_K": ("temperature, from half steps", "K", 1.0),
     "temperature_K": ("temperature, from full steps", "K", 1.0),
@@ -39,7 +41,7 @@ def write_run(
     folder: str | os.PathLike,
     *,
     about: Mapping[str, str] | None = None,
-    modes: NormalModes | None = None,
+    modes: Modes = None,
     target: float | None = None,
     sections: Sequence[Section] = (),
 ) -> Path:
@@ -48,7 +50,8 @@ def write_run(
     Args:
         folder: Written by :class:`jaxff.dynamics.Writer`.
         about: What was run, by name: command, model, and where it comes from.
-        modes: Normal modes to mark in the spectrum.
+        modes: Normal modes to mark in the spectrum, or a function that computes them, called only
+            if the run is long enough to have one.
         target: Temperature in K of a thermostat.
         sections: Further parts of the page, at its end.
 
@@ -99,13 +102,13 @@ def _outline(run: Recorded) -> dict[str, str]:
 
 
 def run_sections(
-    run: Recorded, *, modes: NormalModes | None = None, target: float | None = None
+    run: Recorded, *, modes: Modes = None, target: float | None = None
 ) -> list[Section]:
     """Averages, conservation and spectrum of a run as parts of a page.
 
     Args:
         run: From :func:`read_run`.
-        modes: Normal modes to mark in the spectrum.
+        modes: Normal modes to mark in the spectrum, or a function that computes them.
         target: Temperature in K of a thermostat.
     """
     found = [_averages(run), _conservation(run, target)]
@@ -188,10 +191,10 @@ def _conservation(run: Recorded, target: float | None) -> Section:
     return Section(
         "Energy and temperature",
         "The drift is the slope of a straight line; its standard error allows for the correlation "
-        "of neighbouring frames. A drift within two or three errors of zero is none.",
+        "of neighbouring frames: a slope below two or three errors is no evidence of a drift.",
         Table(columns, tuple(rows)) if rows else "",
         figure,
-        "Conserved energy, potential and kinetic energy, and temperature along the run.",
+        "Conserved energy, potential energy and temperature along the run.",
     )
 
 
@@ -202,10 +205,11 @@ def _together(drifts: list[Drift]) -> Drift | None:
     return Drift(float(slopes.mean()), float(np.sqrt(np.sum(errors**2)) / len(drifts)))
 
 
-def _vibrations(run: Recorded, modes: NormalModes | None) -> Section | None:
+def _vibrations(run: Recorded, given: Modes) -> Section | None:
     seen = _spectrum(run)
     if seen is None:
         return None
+    modes = given() if callable(given) else given
     fastest = float(seen.wavenumbers[-1])
     text = (
         "Vibrational density of states from the autocorrelation of the velocities, its "

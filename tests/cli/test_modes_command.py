@@ -17,11 +17,11 @@ DEPTH, WIDTH, LENGTH = 4.0, 2.2, 1.1
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A Morse molecule of two elements, and argon, each with a file of geometries."""
+    """A linear Morse molecule, whose ends repel each other a little, and argon."""
     folder = tmp_path_factory.mktemp("classical")
-    pairs = np.array([[0.5, DEPTH], [DEPTH, 0.1]])
+    pairs = np.array([[0.002, DEPTH], [DEPTH, 0.002]])
     morse = physics.morse(["O", "C"], 8.0, truncation="switched")
-    lengths = np.array([[2.2, LENGTH], [LENGTH, 2.2]])
+    lengths = np.array([[3.0, LENGTH], [LENGTH, 3.0]])
     params = morse.init(depth=pairs, width=np.full((2, 2), WIDTH), length=lengths)
     io.save(folder / "morse.safetensors", morse, params)
     argon = physics.lennard_jones("Ar", 6.0, truncation="switched")
@@ -100,10 +100,10 @@ def test_modes_of_a_linear_molecule(files, tmp_path, capsys):
     record = json.loads((target / "modes.json").read_text())
     assert record["rotations"] == len(record["wavenumbers_per_cm"]) - 2 == 2
     assert "3 translations and 2 rotations" in text
-    # symmetric stretch: curvature of one bond, and of the weak outer pair against both
+    # symmetric stretch: the curvature of one bond, but for the weak outer pair
     stretch = max(record["wavenumbers_per_cm"][:-1])
     bond = np.sqrt(2 * DEPTH * WIDTH**2 / 15.999) / units.TIME
-    assert stretch == pytest.approx(bond * units.REDUCED_PLANCK / units.WAVENUMBER, rel=0.02)
+    assert stretch == pytest.approx(bond * units.REDUCED_PLANCK / units.WAVENUMBER, rel=0.05)
     assert f"{stretch:.2f}" in text
     assert record["thermochemistry"]["temperature_K"] == 400.0
     assert "Gibbs energy G" in text
@@ -139,8 +139,8 @@ BAD = {
     "no such frame": (["--frame", 9], "--frame must be 0 to 2"),
     "no steps": (["--steps", 0], "--steps must be at least 1"),
     "no force": (["--max-force", 0], "--max-force must be positive"),
-    "a cell of a molecule": (["--cell", "full"], "needs a periodic system"),
-    "pressure on a molecule": (["--pressure", 1], "--pressure needs"),
+    "a cell of a molecule": (["--cell", "full"], "--cell full needs a periodic system"),
+    "pressure on a molecule": (["--pressure", 1], "an external pressure needs --cell full"),
 }
 
 
