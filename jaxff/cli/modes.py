@@ -147,7 +147,7 @@ def modes_text(found: NormalModes) -> str:
     for index, (wave, mass, constant) in enumerate(rows):
         mark = "i" if found.imaginary[index] else " "
         lines.append(f"{index + 1:4d}  {abs(wave):16.2f}{mark}  {mass:18.4f}  {constant:22.4f}")
-    rigid = ", ".join(f"{x:.2f}" for x in found.rigid_frequencies)
+    rigid = ", ".join(f"{round(x, 2) + 0.0:.2f}" for x in found.rigid_frequencies)
     kinds = "3 translations" + (f" and {found.rotations} rotations" if found.rotations else "")
     lines.append(f"{kinds}, projected out; the Hessian gives them {rigid} cm⁻¹")
     if count := int(found.imaginary.sum()):

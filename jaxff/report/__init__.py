@@ -7,13 +7,16 @@ from jaxff.report.accuracy import force_errors, parity
 from jaxff.report.canvas import save
 from jaxff.report.dynamics import conservation
 from jaxff.report.page import Section, Table, facts, page
-from jaxff.report.run import read_run, run_sections, write_run
+from jaxff.report.recorded import Recorded, read_run
+from jaxff.report.run import environment, run_sections, write_run
 from jaxff.report.vibrations import frequencies, spectrum
 
 __all__ = [
+    "Recorded",
     "Section",
     "Table",
     "conservation",
+    "environment",
     "facts",
     "force_errors",
     "frequencies",

@@ -167,9 +167,16 @@ def test_single_precision_ends_by_itself(optimizer, molecule, morse):
     assert "no further progress after" in str(found)
 
 
-def test_converged_start_stays_where_it_is(molecule, morse):
-    first = relax(morse(), molecule, max_force=1e-7)
-    again = relax(morse(), first.system, max_force=1e-6)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("optimizer", ["lbfgs", "fire"])
+def test_converged_start_stays_where_it_is(optimizer, dtype, molecule, morse):
+    """Neither a step nor a failure, in single precision, too."""
+    energy_fn = jax.tree.map(lambda x: x.astype(dtype), morse())
+    start = System(np.asarray(molecule.positions, dtype), molecule.numbers)
+    tolerance = 1e-6 if dtype == np.float64 else 2e-3
+    first = relax(energy_fn, start, optimizer=optimizer, max_force=tolerance)
+    assert first.converged
+    again = relax(energy_fn, first.system, optimizer=optimizer, max_force=tolerance)
     assert again.converged
     assert again.steps == 0
     np.testing.assert_array_equal(again.system.positions, first.system.positions)
