@@ -71,9 +71,10 @@ def md(
 ) -> None:
     """Molecular dynamics with a model.
 
-    Writes trajectory.xyz (or trajectory.h5), log.csv and restart.npz into a folder; replicas have
-    trajectory-000.xyz, log-000.csv and so on. A run that was stopped or killed goes on with the
-    same command and --restart; if the same steps are done, its files are those of an unbroken run.
+    Writes trajectory.xyz (or trajectory.h5), log.csv, restart.npz and, at the end, report.html into
+    a folder; replicas have trajectory-000.xyz, log-000.csv and so on. A run that was stopped or
+    killed goes on with the same command and --restart; if the same steps are done, its files are
+    those of an unbroken run.
 
     Args:
         model: Model file, .npz (sGDML) or .safetensors (jaxff).
