@@ -165,8 +165,8 @@ _CONSERVED = {
 
 def _conservation(run: Recorded, target: float | None) -> Section:
     constant = run.ensemble == "nve"
-    names = [n for n in _CONSERVED if n in run.columns and constant != n.startswith("conserved")]
-    names = names if constant else [n for n in names if n.startswith("conserved")]
+    names = ("total_energy_eV", "shadow_energy_eV") if constant else ("conserved_energy_eV",)
+    names = [name for name in names if name in run.columns]
     atoms, rows, drifts = len(run.numbers), [], []
     for name in names if len(run.times) >= 3 else []:
         for replica, series in enumerate(run.columns[name]):
