@@ -25,8 +25,8 @@ from jaxff.types import Array, Bool, Float, Int
 
 __all__ = ["SearchPlan", "completed", "covers", "linked_cells", "search"]
 
-_BLOCK = 2_000_000
-"""Candidate pairs that are looked at together; more are done in turn, to save memory."""
+_BLOCK = 200_000
+"""Candidate pairs that are looked at together; more are done in turn."""
 
 
 @dataclass(frozen=True)
@@ -126,32 +126,32 @@ _Found = tuple[Array, Array, Array]
 
 def _compare_all(plan: SearchPlan, points: Array, cell: Array, real: Array) -> _Found:
     """Every atom with every other and its images, nearest ones first."""
-    atoms = len(points)
+    atoms, periodic = len(points), jnp.asarray(plan.periodic)
     offsets = jnp.asarray(_offsets(plan.reach), jnp.int32)
     columns = [points[:, k] for k in range(3)]
 
-    def row(index: Array) -> tuple[Array, Array]:
+    def row(index: Array) -> Array:
         moved = [
             _nearest(c - c[index], periodic) + jnp.asarray(o, c.dtype)
             for c, periodic, o in zip(columns, plan.periodic, offsets.T[..., None], strict=True)
         ]
         near = _square(moved, cell) < plan.radius**2
         itself = (jnp.arange(atoms) == index) & jnp.all(offsets == 0, axis=1)[:, None]
-        near = (near & real & ~itself & real[index]).reshape(-1)
-        return near, jnp.sum(near, dtype=jnp.int32)
+        return (near & real & ~itself & real[index]).reshape(-1)
 
-    def rows(indices: Array) -> _Found:
-        near, count = jax.vmap(row)(indices)
-        slots = _select(near, plan.width)
-        empty = slots == near.shape[1]
-        others = jnp.where(empty, 0, slots % atoms)
-        apart = [c[others] - c[indices][:, None] for c in columns]
-        base = [_nearest(x, p) - x for x, p in zip(apart, plan.periodic, strict=True)]
-        images = jnp.round(jnp.stack(base, axis=-1)).astype(jnp.int32)
-        images = images + offsets[jnp.where(empty, 0, slots // atoms)]
-        return jnp.where(empty, atoms, others), images, count > plan.width
+    def rows(indices: Array) -> tuple[Array, ...]:
+        return _select(jax.vmap(row)(indices), plan.width)
 
-    return _in_blocks(rows, atoms, plan.candidates(atoms))
+    slots, many = _in_blocks(rows, atoms, plan.candidates(atoms))
+    empty = slots == len(offsets) * atoms
+    slots = jnp.where(empty, 0, slots)
+    # Whole divisions are slow, and of no use where only the nearest images are near enough.
+    others = slots % atoms if any(plan.reach) else slots
+    images = jnp.where(periodic, -jnp.round(points[others] - points[:, None]), 0.0)
+    images = images.astype(jnp.int32)
+    if any(plan.reach):
+        images = images + offsets[slots // atoms]
+    return jnp.where(empty, atoms, others), images, jnp.any(many)
 
 
 def _nearest(apart: Array, periodic: bool) -> Array:
@@ -168,7 +168,7 @@ def _compare_linked(plan: SearchPlan, points: Array, cell: Array, real: Array) -
     offsets = jnp.asarray(_offsets(plan.reach), jnp.int32)
     columns = [jnp.append(points[:, k], 0.0) for k in range(3)]
 
-    def rows(indices: Array) -> _Found:
+    def rows(indices: Array) -> tuple[Array, ...]:
         own = jnp.stack(jnp.unravel_index(member[indices], plan.grid), axis=-1)
         around = own[:, None] + offsets
         image = jnp.where(periodic, jnp.floor_divide(around, grid), 0)
@@ -183,16 +183,15 @@ def _compare_linked(plan: SearchPlan, points: Array, cell: Array, real: Array) -
         near = (_square(moved, cell) < plan.radius**2) & (others < atoms)
         itself = (others == indices[:, None, None]) & jnp.all(image == 0, axis=-1)[..., None]
         near = (near & ~itself & real[indices][:, None, None]).reshape(len(indices), -1)
-        slots = _select(near, plan.width)
+        slots, many = _select(near, plan.width)
         empty = slots == near.shape[1]
         slots = jnp.where(empty, 0, slots)
         chosen = jnp.take_along_axis(others.reshape(len(indices), -1), slots, axis=1)
         images = jnp.take_along_axis(image, (slots // plan.room)[..., None], axis=1)
-        many = jnp.sum(near, axis=1) > plan.width
         return jnp.where(empty, atoms, chosen).astype(jnp.int32), images, many
 
     others, images, many = _in_blocks(rows, atoms, plan.candidates(atoms))
-    return others, images, many | crowded
+    return others, images, jnp.any(many) | crowded
 
 
 def linked_cells(plan: SearchPlan, points: Array, real: Array) -> Int[Array, " atoms"]:
@@ -236,22 +235,30 @@ def _offsets(reach: tuple[int, int, int]) -> np.ndarray:
     return np.asarray(sorted(triples, key=lambda t: (sum(x * x for x in t), t)))
 
 
-def _in_blocks(rows: Callable[[Array], _Found], atoms: int, candidates: int) -> _Found:
-    """``rows`` of all atoms, of as many at once as memory allows."""
+def _in_blocks(
+    rows: Callable[[Array], tuple[Array, ...]], atoms: int, candidates: int
+) -> tuple[Array, ...]:
+    """``rows`` of all atoms, of as many at once as suits the memory next to the processor.
+
+    What goes into and comes out of the loop is stored: compilers would rather compute it again for
+    every use.
+    """
     block = max(1, min(atoms, _BLOCK // max(candidates, 1)))
     if block >= atoms:
-        others, images, many = rows(jnp.arange(atoms, dtype=jnp.int32))
-        return others, images, jnp.any(many)
+        return rows(jnp.arange(atoms, dtype=jnp.int32))
     blocks = -(-atoms // block)
     # The last block repeats the last atom.
     indices = jnp.minimum(jnp.arange(blocks * block, dtype=jnp.int32), atoms - 1)
-    others, images, many = jax.lax.map(rows, indices.reshape(blocks, block))
-    flat = [x.reshape(blocks * block, *x.shape[2:])[:atoms] for x in (others, images)]
-    return flat[0], flat[1], jnp.any(many)
+    found = jax.lax.map(rows, indices.reshape(blocks, block))
+    return tuple(x.reshape(blocks * block, *x.shape[2:])[:atoms] for x in found)
 
 
-def _select(mask: Bool[Array, "rows columns"], width: int) -> Int[Array, "rows width"]:
+def _select(
+    mask: Bool[Array, "rows columns"], width: int
+) -> tuple[Int[Array, "rows width"], Bool[Array, " rows"]]:
     """Columns of the first ``width`` true entries of each row, in order; then ``columns``.
+
+    And whether there are more.
 
     Entries are packed into words of 32 bits. Counting bits tells which word holds the k-th entry,
     halving the word five times where: much faster on a CPU than to sort, or to scatter.
@@ -279,4 +286,5 @@ def _select(mask: Bool[Array, "rows columns"], width: int) -> Int[Array, "rows w
         left = jnp.where(upper, left - count, left)
         part = jnp.where(upper, part >> half, low)
         column = column + jnp.where(upper, half, 0)
-    return jnp.where(rank < through[:, -1:], column, columns).astype(jnp.int32)
+    chosen = jnp.where(rank < through[:, -1:], column, columns).astype(jnp.int32)
+    return chosen, through[:, -1] > width
