@@ -10,6 +10,7 @@ from jaxff.derivatives import forces
 from jaxff.neighbors import NeighborListFns
 from jaxff.potential import EnergyFn, as_pytree
 from jaxff.system import System
+from jaxff.types import Array
 
 __all__ = ["check_precision", "single_precision_error"]
 
@@ -32,10 +33,10 @@ def single_precision_error(
         pairs: How to build its pair lists, if it needs them.
     """
     neighbors = None if pairs is None else pairs.allocate(system)
-    single = np.asarray(jax.jit(forces(energy_fn))(system, neighbors))
+    tree = as_pytree(energy_fn)
+    single = np.asarray(_forces(tree, system, neighbors))
     with jax.enable_x64(True):
-        wide = jax.tree.map(_widen, (as_pytree(energy_fn), system))
-        double = np.asarray(jax.jit(forces(wide[0]))(wide[1], neighbors))
+        double = np.asarray(_forces(*jax.tree.map(_widen, (tree, system)), neighbors))
     error = float(np.sqrt(np.mean((single - double) ** 2)))
     scale = float(np.sqrt(np.mean(double**2)))
     # Forces that vanish by symmetry have no relative error.
@@ -61,6 +62,11 @@ def check_precision(energy_fn: EnergyFn, system: System, pairs: NeighborListFns 
             f"{TOLERANCE:g} is accepted. Run this potential in float64: "
             'jax.config.update("jax_enable_x64", True), with positions of that dtype'
         )
+
+
+@jax.jit
+def _forces(energy_fn: EnergyFn, system: System, neighbors: Any) -> Array:
+    return forces(energy_fn)(system, neighbors)
 
 
 def _widen(leaf: Any) -> Any:
