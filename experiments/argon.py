@@ -236,13 +236,13 @@ def volumes(volume, potential, pressure, set_pressure, atoms):
 
 
 def squeeze(energy_fn, options):
-    """Compression at 3 GPa and 300 K, then expansion at 0.1 GPa: lists and fresh ones agree."""
+    """Compression at 3 GPa and 300 K, expansion, compression: lists agree with fresh ones."""
     system, record = melted(energy_fn), {}
     evaluate = jax.jit(lambda s, n: energy_and_forces(energy_fn)(s, n))
-    for name, gigapascal in (("compression", 3.0), ("expansion", 0.01), ("recompression", 5.0)):
+    for name, gigapascal in (("compression", 3.0), ("expansion", 0.01), ("recompression", 0.5)):
         plans = []
         ensemble = dynamics.npt(
-            TIMESTEP, 300.0, gigapascal * units.GIGAPASCAL, 1 / 100, barostat_time=300.0
+            TIMESTEP, 300.0, gigapascal * units.GIGAPASCAL, 1 / 100, barostat_time=2000.0
         )
         found = run(
             energy_fn, system, ensemble, 4000, 5, every=100, chunk=500, temperature=300.0,
