@@ -58,7 +58,8 @@ def morse():
 
 
 def zbl():
-    attraction, params, system, timestep, kelvin = lennard_jones()
+    # So hot that atoms come nearer than the radius where the repulsion begins.
+    attraction, params, system, timestep, kelvin = *lennard_jones()[:3], 1.0, 8000.0
     repulsion = physics.zbl(3.0, onset=2.0)
     potential = add(attraction, repulsion)
     return potential, (params, repulsion.init()), system, timestep, kelvin

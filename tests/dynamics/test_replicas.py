@@ -46,7 +46,7 @@ def test_restart_with_lists_continues_bit_for_bit(
     argon, lennard_jones, tmp_path, ensemble, replicas, format
 ):
     settings = {"ensemble": ensemble, "every": 5, "chunk": 10, "replicas": replicas}
-    settings["neighbors"] = neighbor_list(5.0, skin=0.6)  # renewed every few steps
+    settings["neighbors"] = neighbor_list(5.0, skin=0.8)  # renewed every few steps
     start = {"temperature": 400.0, "key": KEY}
     whole = run(lennard_jones, argon, steps=60, **settings, **start)
     with Writer(tmp_path, replicas=replicas, format=format) as writer:
