@@ -21,7 +21,7 @@ from jaxff.kernels.kernel import Kernel
 from jaxff.system import System
 from jaxff.types import Array
 
-__all__ = ["blocks", "prepare_columns", "prepare_rows", "terms"]
+__all__ = ["blocks", "is_pairwise", "pair_field", "prepare_columns", "prepare_rows", "terms"]
 
 
 def prepare_columns(kernel: Kernel, hyper: Any, systems: System, center: Array) -> dict[str, Array]:
@@ -31,10 +31,10 @@ def prepare_columns(kernel: Kernel, hyper: Any, systems: System, center: Array) 
     projection = jnp.einsum("ipad,ipd->ipa", jacobian, x)
     # With one more feature, u and v are single matrix products: see `terms`.
     columns = {"x": x, "jacobian": jnp.concatenate([jacobian, projection[..., None]], axis=3)}
-    if _is_pairwise(kernel):
+    if is_pairwise(kernel):
         perms = _permutations(kernel, systems.atom_count)
         plain = jax.vmap(lambda s: _jacobian(kernel, hyper, s)[1])(systems)
-        field = _pair_field(kernel, plain, systems.atom_count)  # (I, M, M, 3)
+        field = pair_field(kernel, plain, systems.atom_count)  # (I, M, M, 3)
         # g_p[a, c] = ∂x_{a p(c)}/∂r_a with the vector component before the column atom.
         columns["pairs"] = jnp.swapaxes(field[:, :, perms], 1, 2).swapaxes(3, 4)
         atoms, _, members = _homes(perms)
@@ -47,7 +47,7 @@ def prepare_columns(kernel: Kernel, hyper: Any, systems: System, center: Array) 
 def prepare_rows(kernel: Kernel, hyper: Any, systems: System, center: Array) -> dict[str, Array]:
     """What the blocks need of the other references; *last* axis: reference."""
     x, jacobian = jax.vmap(lambda s: _jacobian(kernel, hyper, s))(systems)
-    field = _pair_field(kernel, jacobian, systems.atom_count) if _is_pairwise(kernel) else None
+    field = pair_field(kernel, jacobian, systems.atom_count) if is_pairwise(kernel) else None
     x = (x - center).T
     jacobian = jnp.moveaxis(jacobian, 0, -1)  # (D, 3M, J)
     projection = jnp.einsum("daj,dj->aj", jacobian, x)
@@ -102,7 +102,7 @@ def blocks(
     kernel: Kernel, query: dict[str, Array], rows: dict[str, Array], terms: dict[str, Array]
 ) -> Array:
     """Blocks of one query with all rows, ``(block [+1], block [+1], rows)``, column label first."""
-    found = (_pairwise if _is_pairwise(kernel) else _dense)(kernel, query, rows, terms)
+    found = (_pairwise if is_pairwise(kernel) else _dense)(kernel, query, rows, terms)
     if "corner" not in terms:
         return found
     below = jnp.concatenate([terms["below"], terms["corner"][None]])
@@ -136,7 +136,8 @@ def _pairwise(kernel: Kernel, query: dict, rows: dict, terms: dict) -> Array:
     return found.reshape(size, size, count)
 
 
-def _is_pairwise(kernel: Kernel) -> bool:
+def is_pairwise(kernel: Kernel) -> bool:
+    """Whether every feature depends on one pair of atoms, and permutes with the atoms."""
     return hasattr(kernel.descriptor, "pairs") and (
         kernel.permutations is None or kernel.feature_permutations is not None
     )
@@ -180,7 +181,7 @@ def _permuted_jacobian(kernel: Kernel, hyper: Any, system: System) -> tuple[Arra
     return features(flat), jax.jacfwd(features)(flat)
 
 
-def _pair_field(kernel: Kernel, jacobian: Array, atoms: int) -> Array:
+def pair_field(kernel: Kernel, jacobian: Array, atoms: int) -> Array:
     """Field ``[i, a, b, x] = ∂x_ab/∂r_a`` of the references i, from Jacobians ``(I, D, 3M)``."""
     first, second = getattr(kernel.descriptor, "pairs")(atoms)  # noqa: B009  declared by some
     split = jacobian.reshape(len(jacobian), len(first), atoms, 3)

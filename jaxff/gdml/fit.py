@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jaxff.gdml import expansion as exp
 from jaxff.gdml.operator import GdmlOperator
 from jaxff.gdml.potential import KernelPotential
 from jaxff.kernels.kernel import Kernel
+from jaxff.linalg import solvers
 from jaxff.linalg.solvers import Solver
 from jaxff.potential import EnergyFn, bind
 from jaxff.quantities import quantity
@@ -33,6 +34,8 @@ class FitInfo(NamedTuple):
         iterations: Iterations of the solver, 0 for a direct one.
         converged: Whether the solver met its criterion.
         seconds: Wall time of the solve, assembly included.
+        rank: Rank of the preconditioner, 0 without one.
+        method: How the system was solved.
     """
 
     size: int
@@ -42,6 +45,8 @@ class FitInfo(NamedTuple):
     iterations: int
     converged: bool
     seconds: float
+    rank: int = 0
+    method: str = "cholesky"
 
 
 def fit(
@@ -49,7 +54,7 @@ def fit(
     params: Params,
     labels: Mapping[str, Any],
     *,
-    solver: Solver,
+    solver: Solver | Literal["auto"],
     regularization: float,
     relative: bool = False,
     noise: Mapping[str, float] | None = None,
@@ -64,7 +69,8 @@ def fit(
         potential: From :func:`jaxff.gdml.potential`.
         params: From its ``init``, which placed the references.
         labels: ``"forces"`` ``(N, atoms, 3)`` in eV/Å and, optionally, ``"energy"`` ``(N,)`` in eV.
-        solver: For instance ``solvers.cholesky()``.
+        solver: For instance ``solvers.cholesky()``, or ``"auto"``: see
+            :func:`jaxff.linalg.solvers.auto`.
         regularization: λ, dimensionless on the scaled labels.
         relative: Multiply λ by the mean diagonal of the matrix, which makes it independent of the
             length scale.
@@ -103,7 +109,8 @@ def fit(
         {k: np.full(np.shape(v), (noise.get(k, 0.0) / scale) ** 2) for k, v in checked.items()}
     )
     start = time.perf_counter()
-    solution = solver(operator, operator.ravel(checked) / scale, regularization + variance)
+    solve = solvers.auto() if solver == "auto" else solver
+    solution = solve(operator, operator.ravel(checked) / scale, regularization + variance)
     seconds = time.perf_counter() - start
     if not solution.converged:
         raise RuntimeError(
@@ -116,6 +123,7 @@ def fit(
     info = FitInfo(
         operator.size, scale, float(regularization), solution.residual_norm,
         solution.iterations, solution.converged, seconds,
+        solution.rank, solution.method,
     )  # fmt: skip
     return new, info
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from jaxff.gdml import expansion as exp
 from jaxff.gdml.blocks import blocks, prepare_columns, prepare_rows, terms
+from jaxff.gdml.columns import QUERIES, WIDTH, column_tile, prepare_batch, prepare_queries
 from jaxff.kernels.kernel import Kernel
 from jaxff.linalg.memory import untouched_square
 from jaxff.system import System
@@ -96,19 +97,46 @@ class GdmlOperator:
         return _diagonal(self.kernel, self.energies, self.hyper, self.references)
 
     def columns(self, index: np.ndarray) -> Float[np.ndarray, "n columns"]:
-        """Selected columns, assembled from the blocks of the references they belong to."""
+        """Selected columns, in column order, in host memory."""
         index = np.asarray(index)
+        result = np.empty((self.size, len(index)), order="F")
+        center = _center(self.kernel, self.hyper, self.references)
+        height = _even_tiles(self.count, QUERIES)
+        starts = range(0, self.count, height)
+        queries = [
+            prepare_queries(
+                self.kernel, self.hyper,
+                _select(self.references, np.minimum(first + np.arange(height), self.count - 1)),
+                center,
+            )
+            for first in starts
+        ]  # fmt: skip
+        for begin in range(0, len(index), WIDTH):
+            chosen = slice(begin, min(begin + WIDTH, len(index)))
+            batch = self._batch(index[chosen], center)
+            tiles = [
+                column_tile(self.kernel, self.energies, self.hyper["lengthscale"], part, batch)
+                for part in queries
+            ]
+            for first, tile in zip(starts, tiles, strict=True):
+                last = min(first + height, self.count)
+                values = np.asarray(tile).transpose(2, 1, 0)
+                values = values[: chosen.stop - begin, :, : last - first]
+                self._place(result.T, chosen, (first, last), values)
+        return result
+
+    def _batch(self, index: np.ndarray, center: Array) -> dict[str, Array]:
+        """The columns of some labels, filled up to a full batch by repetition."""
+        index = np.resize(index, WIDTH)
         split = self.count * self.block
         is_energy = index >= split
         owner = np.where(is_energy, index - split, index // self.block)
-        within = np.where(is_energy, self.block, index % self.block)
-        owners, position = np.unique(owner, return_inverse=True)
-        result = np.empty((self.size, len(index)), order="F")
-        for tile in self._tiles(owners, lower=False):
-            mine = np.flatnonzero((tile.columns[0] <= position) & (position < tile.columns[1]))
-            values = tile.values[position[mine] - tile.columns[0], within[mine]]
-            self._place(result.T, mine, tile.rows, values)
-        return result
+        tangents = np.zeros((WIDTH, self.block))
+        tangents[np.arange(WIDTH), index % self.block] = ~is_energy
+        return prepare_batch(
+            self.kernel, self.hyper, _select(self.references, owner),
+            jnp.asarray(tangents.reshape(WIDTH, -1, 3)), jnp.asarray(is_energy, float), center,
+        )  # fmt: skip
 
     def dense(
         self, *, lower: bool = False, progress: Callable[[float], None] | None = None
@@ -120,7 +148,7 @@ class GdmlOperator:
         size = self.size
         result = untouched_square(size) if lower else np.empty((size, size), order="F")
         split = self.count * self.block
-        for tile in self._tiles(np.arange(self.count), lower):
+        for tile in self._tiles(lower):
             first, last = tile.columns
             forces = slice(first * self.block, last * self.block)
             values = tile.values[:, : self.block]
@@ -148,40 +176,41 @@ class GdmlOperator:
         if self.energies:
             columns[which, split + first : split + last] = values[:, -1]
 
-    def _tiles(self, owners: np.ndarray, lower: bool) -> Iterator["_Tile"]:
-        """Tiles of the columns of ``owners``, a few computed ahead of their consumer."""
+    def _tiles(self, lower: bool) -> Iterator["_Tile"]:
+        """All tiles, a few computed ahead of their consumer."""
         pending: deque = deque()
-        for tile in self._pending_tiles(owners, lower):
+        for tile in self._pending_tiles(lower):
             pending.append(tile)
             if len(pending) > _AHEAD:
                 yield _finish(*pending.popleft())
         while pending:
             yield _finish(*pending.popleft())
 
-    def _pending_tiles(self, owners: np.ndarray, lower: bool) -> Iterator[tuple[Any, Any, Array]]:
+    def _pending_tiles(self, lower: bool) -> Iterator[tuple[Any, Any, Array]]:
         height = _even_tiles(self.count, max(1, _ROWS // self.block))
-        width = _even_tiles(len(owners), max(1, _COLUMNS // self.block))
+        width = _even_tiles(self.count, max(1, _COLUMNS // self.block))
         center = _center(self.kernel, self.hyper, self.references)
 
         def prepared(prepare: Callable[..., Any], index: np.ndarray) -> Any:
             return prepare(self.kernel, self.hyper, _select(self.references, index), center)
 
-        for group in range(0, len(owners), _GROUP * width):
-            starts = range(group, min(group + _GROUP * width, len(owners)), width)
-            picked = [np.resize(owners[start : start + width], width) for start in starts]
+        everything = np.arange(self.count)
+        for group in range(0, self.count, _GROUP * width):
+            starts = range(group, min(group + _GROUP * width, self.count), width)
+            picked = [np.resize(everything[start : start + width], width) for start in starts]
             columns = [prepared(_columns, index) for index in picked]
             for first in range(0, self.count, height):
                 last = min(first + height, self.count)
                 # Rows of energies lie below every column of forces, so they need all tiles.
-                if lower and not self.energies and last <= owners[group]:
+                if lower and not self.energies and last <= group:
                     continue
                 rows = prepared(_rows, np.minimum(first + np.arange(height), self.count - 1))
                 for start, queries in zip(starts, columns, strict=True):
-                    if lower and not self.energies and last <= owners[start]:
+                    if lower and not self.energies and last <= start:
                         continue
                     found = _terms(self.kernel, self.energies, self.hyper, queries, rows)
                     values = _blocks(self.kernel, queries, rows, found)
-                    yield (first, last), (start, min(start + width, len(owners))), values
+                    yield (first, last), (start, min(start + width, self.count)), values
 
 
 class _Tile(NamedTuple):

@@ -1,5 +1,5 @@
 """Operators, solvers and preconditioners of kernel systems."""
 
-from jaxff.linalg import solvers
+from jaxff.linalg import preconditioners, solvers
 
-__all__ = ["solvers"]
+__all__ = ["preconditioners", "solvers"]

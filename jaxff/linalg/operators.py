@@ -30,8 +30,8 @@ class KernelOperator(Protocol):
         """The diagonal."""
         ...
 
-    def columns(self, index: np.ndarray) -> Float[np.ndarray | Array, "n columns"]:
-        """Selected columns."""
+    def columns(self, index: np.ndarray) -> Float[np.ndarray, "n columns"]:
+        """Selected columns in column order, in host memory, new every time."""
         ...
 
     def dense(

@@ -1,33 +1,48 @@
 r"""Solvers of regularised symmetric systems :math:`(K + D)\,c = y`, diagonal :math:`D > 0`."""
 
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
+from jaxff.linalg import cost, preconditioners
 from jaxff.linalg.blocked_cholesky import factorize, solve
+from jaxff.linalg.conjugate_gradient import Progress, Settings, minimize
 from jaxff.linalg.memory import available_bytes, dense_bytes, format_bytes
 from jaxff.linalg.operators import KernelOperator
+from jaxff.linalg.preconditioners import Preconditioner
 
-__all__ = ["Solution", "Solver", "cholesky"]
+__all__ = ["Progress", "Solution", "Solver", "auto", "cholesky", "conjugate_gradient"]
 
 
 class Solution(NamedTuple):
     """Result of a solve.
 
     Attributes:
-        value: The solution, ``(n,)``.
-        residual_norm: Euclidean norm of the residual relative to that of the right-hand side.
+        value: The solution, of the shape of the right-hand side.
+        residual_norm: Euclidean norm of the residual relative to that of the right-hand side; the
+            largest of several.
         iterations: Number of iterations; 0 for a direct solver.
         converged: Whether the solver met its own criterion.
+        history: Relative residual after each iteration.
+        rank: Rank of the preconditioner at the end; 0 without one.
+        seconds: Time by stage.
+        method: What was done, and why if it was chosen.
     """
 
     value: np.ndarray
     residual_norm: float
     iterations: int
     converged: bool
+    history: np.ndarray = np.zeros(0)
+    rank: int = 0
+    seconds: dict[str, float] = {}  # noqa: RUF012  never written to
+    method: str = "cholesky"
 
 
 Solver = Callable[[KernelOperator, np.ndarray, np.ndarray], Solution]
@@ -91,3 +106,155 @@ def _check_memory(size: int) -> None:
             f"a dense solve of {size} equations needs {format_bytes(needed)}, "
             f"{format_bytes(free)} are free: use fewer training geometries, or an iterative solver"
         )
+
+
+def conjugate_gradient(
+    *,
+    preconditioner: Preconditioner | None = None,
+    rtol: float = 1e-4,
+    max_iterations: int | None = None,
+    restarts: int = 6,
+    window: int = 100,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 60.0,
+    progress: Callable[[float], None] | None = None,
+    callback: Callable[[Progress], None] | None = None,
+    start: np.ndarray | None = None,
+) -> Solver:
+    """Iterative solution by preconditioned conjugate gradients; the matrix is never formed.
+
+    Several right-hand sides, ``(n, m)``, share their products.
+
+    Args:
+        preconditioner: From :mod:`jaxff.linalg.preconditioners`; default ``nystroem()``.
+        rtol: Residual relative to the right-hand side at which to stop; confirmed by a fresh
+            product.
+        max_iterations: Limit; default 10 n.
+        restarts: How often a larger preconditioner may be built when progress stalls.
+        window: Iterations over which progress is judged.
+        checkpoint: File to which the state is written now and then, and from which a solve of the
+            same system continues; removed at the end.
+        checkpoint_seconds: Time between two writes.
+        progress: Called in every iteration with the part that is done, as far as the fall of the
+            residual tells.
+        callback: Called in every iteration with a :class:`Progress`.
+        start: First guess, of the shape of the right-hand side.
+
+    Raises:
+        ValueError: For numbers that make no sense, a zero diagonal (see the message), or a
+            checkpoint of another system.
+        FloatingPointError: From the solver, if the iteration breaks down.
+    Reference:
+        Blücher, Müller & Chmiela, J. Chem. Theory Comput. 19, 4619 (2023),
+        doi:10.1021/acs.jctc.2c01304.
+    """
+    if not 0.0 < rtol < 1.0:
+        raise ValueError(f"rtol must be between 0 and 1, got {rtol}")
+    for name, value, least in (("restarts", restarts, 0), ("window", window, 2)):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    if max_iterations is not None and max_iterations < 1:
+        raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
+    settings = Settings(
+        preconditioners.nystroem() if preconditioner is None else preconditioner,
+        rtol, max_iterations, restarts, window, None if checkpoint is None else Path(checkpoint),
+        checkpoint_seconds, progress, callback, start,
+    )  # fmt: skip
+    return partial(_conjugate_gradient, settings)
+
+
+def _conjugate_gradient(
+    settings: Settings, operator: KernelOperator, rhs: np.ndarray, diagonal: np.ndarray
+) -> Solution:
+    if not (np.isfinite(diagonal).all() and (diagonal > 0).all()):
+        raise ValueError(
+            "an iterative solve needs a positive number on the whole diagonal, got a smallest of "
+            f"{np.min(diagonal)}: without regularization, equal or similar geometries leave the "
+            "system without a unique solution; 1e-10 (on scaled labels) is usual"
+        )
+    if not np.isfinite(rhs).all():
+        raise ValueError("the right-hand side holds numbers that are not finite")
+    shape = rhs.shape
+    if settings.start is not None:
+        settings = replace(settings, start=np.reshape(settings.start, (operator.size, -1)))
+    found = minimize(settings, operator, rhs.reshape(operator.size, -1), diagonal)
+    worst = float(np.max(found.residual_norm))
+    building, iterating = found.seconds
+    return Solution(
+        found.value.reshape(shape), worst, found.iterations, worst <= settings.rtol * 1.01,
+        found.history, found.ranks[-1], {"preconditioner": building, "iterations": iterating},
+        "conjugate gradients",
+    )  # fmt: skip
+
+
+_SMALL = 6000
+"""Equations below which a factorisation takes seconds, whatever the machine."""
+
+
+def auto(
+    *,
+    memory: float | None = None,
+    preconditioner: Preconditioner | None = None,
+    rtol: float = 1e-4,
+    progress: Callable[[float], None] | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Solver:
+    """Cholesky factorisation or conjugate gradients, by memory and expected time.
+
+    Args:
+        memory: Bytes that may be used; default what is free.
+        preconditioner: For the iterative path; default ``nystroem(memory=memory)``.
+        rtol: For the iterative path.
+        progress: Called with the part that is done.
+        tell: Called with one sentence that says which and why, before anything is solved; by
+            default it goes to the log ``jaxff``.
+    """
+    return partial(_auto, memory, preconditioner, rtol, progress, tell or _LOG.info)
+
+
+_LOG = logging.getLogger("jaxff")
+
+
+def _auto(
+    memory: float | None,
+    preconditioner: Preconditioner | None,
+    rtol: float,
+    progress: Callable[[float], None] | None,
+    tell: Callable[[str], None],
+    operator: KernelOperator,
+    rhs: np.ndarray,
+    diagonal: np.ndarray,
+) -> Solution:
+    direct, reason = _choose(operator, diagonal, available_bytes() if memory is None else memory)
+    tell(reason)
+    if direct:
+        solution = cholesky(progress=progress)(operator, rhs, diagonal)
+    else:
+        chosen = preconditioner or preconditioners.nystroem(memory=memory)
+        solver = conjugate_gradient(preconditioner=chosen, rtol=rtol, progress=progress)
+        solution = solver(operator, rhs, diagonal)
+    return solution._replace(method=reason)
+
+
+def _choose(operator: KernelOperator, diagonal: np.ndarray, memory: float) -> tuple[bool, str]:
+    size = operator.size
+    needed = dense_bytes(size)
+    sizes = f"{size} equations, {format_bytes(needed)} dense, {format_bytes(memory)} allowed"
+    if needed > memory:
+        return False, f"conjugate gradients: the matrix does not fit ({sizes})"
+    if size <= _SMALL or not (diagonal > 0).all():
+        return True, f"cholesky: the matrix is small ({sizes})" if size <= _SMALL else (
+            f"cholesky: without regularization an iteration need not end ({sizes})"
+        )
+    machine = cost.measure(operator)
+    most = cost.most_columns(size, 0.5 * memory)
+    level = float(np.exp(np.mean(np.log(diagonal))))
+    iterative = cost.estimate(machine, size, level, most)
+    dense = cost.dense_seconds(machine, size)
+    times = f"{dense:.0f} s expected, {iterative.seconds:.0f} s iteratively"
+    if dense <= iterative.seconds:
+        return True, f"cholesky: {times} ({sizes})"
+    rank = f"rank {iterative.rank}"
+    return False, f"conjugate gradients: {iterative.seconds:.0f} s expected with {rank}, " + (
+        f"{dense:.0f} s by cholesky ({sizes})"
+    )

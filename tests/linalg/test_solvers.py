@@ -7,34 +7,9 @@ import numpy as np
 import pytest
 
 from jaxff.linalg import solvers
+from linalg.operators import Dense
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Dense:
-    """A matrix as an operator; the upper triangle is NaN where only the lower one is asked for."""
-
-    def __init__(self, matrix):
-        self.matrix = matrix
-
-    @property
-    def size(self):
-        return len(self.matrix)
-
-    def matvec(self, vector):
-        return self.matrix @ vector
-
-    def diagonal(self):
-        return np.diag(self.matrix)
-
-    def columns(self, index):
-        return self.matrix[:, index]
-
-    def dense(self, *, lower=False, progress=None):
-        result = np.array(self.matrix, order="F")
-        if lower:
-            result[np.triu_indices(self.size, 1)] = np.nan
-        return result
 
 
 def semidefinite(size=40, rank=25, seed=0):

@@ -1,0 +1,77 @@
+"""The state of an iterative solve on disk, so that a killed run loses little."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxff.linalg.operators import KernelOperator
+from jaxff.types import Float
+
+__all__ = ["State", "read", "remove", "write"]
+
+
+class State(NamedTuple):
+    """What a solve continues from.
+
+    Attributes:
+        value: Solution so far, ``(n, m)``.
+        growth: Factor by which the rank of the preconditioner has been raised.
+        history: Relative residuals.
+    """
+
+    value: Float[np.ndarray, "n m"]
+    growth: float
+    history: Float[np.ndarray, " iterations"]
+
+
+def fingerprint(operator: KernelOperator, rhs: np.ndarray, diagonal: np.ndarray) -> str:
+    """Digest that tells one system of equations from another: two must not be mixed up."""
+    probe = np.asarray(operator.diagonal())
+    digest = hashlib.sha256()
+    for array in (probe, rhs, diagonal):
+        digest.update(np.ascontiguousarray(array, np.float64).tobytes())
+    return digest.hexdigest()
+
+
+def write(
+    path: Path, operator: KernelOperator, rhs: np.ndarray, diagonal: np.ndarray, state: State
+) -> None:
+    """Replace the checkpoint at once: a reader sees the old one or the new one."""
+    beside = path.with_name(path.name + ".part")
+    with beside.open("wb") as file:
+        np.savez(
+            file, value=state.value, growth=state.growth, history=state.history,
+            system=fingerprint(operator, rhs, diagonal),
+        )  # fmt: skip
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def read(
+    path: Path | None, operator: KernelOperator, rhs: np.ndarray, diagonal: np.ndarray
+) -> State | None:
+    """The state of an earlier solve of the same system, if there is one.
+
+    Raises:
+        ValueError: If the file belongs to another system.
+    """
+    if path is None or not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        if str(file["system"]) != fingerprint(operator, rhs, diagonal):
+            raise ValueError(
+                f"{path}: this checkpoint belongs to another system of equations (other "
+                "geometries, labels, hyperparameters or regularization): remove it, or name "
+                "another file"
+            )
+        return State(file["value"], float(file["growth"]), file["history"])
+
+
+def remove(path: Path | None) -> None:
+    """Drop the checkpoint of a solve that is done."""
+    if path is not None:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,241 @@
+"""Preconditioners of kernel systems, each a named choice.
+
+A preconditioner is a recipe: called with the operator and the diagonal that is added to it, it is
+built. The recipe of low rank may be asked for a larger factor, with which
+:func:`jaxff.linalg.solvers.conjugate_gradient` begins anew when progress stalls.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxff.linalg import low_rank, selection
+from jaxff.linalg.cost import Rank, resolve_rank
+from jaxff.linalg.low_rank import LowRank
+from jaxff.linalg.operators import KernelOperator
+from jaxff.linalg.pivoting import greedy, randomly
+from jaxff.types import Array, Float
+
+__all__ = ["Preconditioner", "block_jacobi", "identity", "nystroem", "svd"]
+
+
+class Preconditioner(Protocol):
+    """A recipe for an approximate inverse of :math:`K + D`."""
+
+    def __call__(
+        self,
+        operator: KernelOperator,
+        diagonal: Float[np.ndarray, " n"],
+        *,
+        growth: float = 1.0,
+        scores: Float[np.ndarray, " n"] | None = None,
+    ) -> LowRank:
+        """Build it.
+
+        Args:
+            operator: K.
+            diagonal: D.
+            growth: Factor by which a rank is raised after a failure.
+            scores: Leverage scores of an earlier, smaller approximation.
+        """
+        ...
+
+
+def nystroem(
+    columns: str = "leverage",
+    *,
+    rank: Rank = "auto",
+    form: str = "woodbury",
+    memory: float | None = None,
+    seed: int = 0,
+) -> "Nystroem":
+    """Preconditioner of low rank from columns of the matrix.
+
+    Args:
+        columns: Rule by which columns are chosen, see :data:`jaxff.linalg.selection.RULES`:
+            ``"uniform"``, ``"leverage"`` (estimated ridge leverage scores; recommended by the
+            paper), ``"pivoted_cholesky"``, ``"random_pivoted_cholesky"``, ….
+        rank: Number of columns, a fraction of them (a float below 1), ``"auto"`` (from a model of
+            the cost on this machine, see :mod:`jaxff.linalg.cost`) or ``"rule_of_thumb"``.
+        form: ``"woodbury"``, or ``"spectral"``, which costs a QR decomposition more and stays
+            accurate where the regularization is near working precision.
+        memory: Bytes that the factor may take; default half of what is free.
+        seed: Of the random choice.
+
+    Raises:
+        ValueError: For an unknown rule, form or rank.
+    Reference:
+        Blücher, Müller & Chmiela, J. Chem. Theory Comput. 19, 4619 (2023),
+        doi:10.1021/acs.jctc.2c01304.
+    """
+    if columns not in selection.RULES:
+        raise ValueError(f"columns must be one of {sorted(selection.RULES)}, got {columns!r}")
+    if form not in ("woodbury", "spectral"):
+        raise ValueError(f"form must be 'woodbury' or 'spectral', got {form!r}")
+    return Nystroem(columns, rank, form, memory, seed)
+
+
+@dataclass(frozen=True)
+class Nystroem:
+    """See :func:`nystroem`."""
+
+    columns: str
+    rank: Rank
+    form: str
+    memory: float | None
+    seed: int
+
+    def __call__(
+        self,
+        operator: KernelOperator,
+        diagonal: Float[np.ndarray, " n"],
+        *,
+        growth: float = 1.0,
+        scores: Float[np.ndarray, " n"] | None = None,
+    ) -> LowRank:
+        """Choose the columns, fetch and factorise them."""
+        rank = resolve_rank(
+            self.rank, operator, growth=growth, memory=self.memory,
+            regularization=float(np.exp(np.mean(np.log(diagonal)))),
+        )  # fmt: skip
+        rng = np.random.default_rng(self.seed if growth == 1.0 else [self.seed, round(growth * 64)])
+        factor, index, jitter = self._factor(operator, diagonal, rank, rng, scores)
+        if self.form == "woodbury":
+            return low_rank.woodbury(factor, diagonal, index, jitter)
+        return low_rank.spectral(factor, diagonal, index, jitter)
+
+    def _factor(self, operator, diagonal, rank, rng, scores):
+        # Where a factor is at hand already, its columns are not computed a second time.
+        if self.columns == "pivoted_cholesky":
+            found = greedy(operator, rank)
+            return found.factor, found.pivots, 0.0
+        if self.columns == "random_pivoted_cholesky":
+            found = randomly(operator, rank, rng)
+            return found.factor, found.pivots, 0.0
+        if scores is not None and self.columns.startswith("leverage"):
+            index = selection.sample(scores, rank, rng)
+        else:
+            index = selection.RULES[self.columns](operator, diagonal, rank, rng)
+        factor, jitter = low_rank.nystroem_factor(operator.columns(index), index)
+        return factor, index, jitter
+
+
+def svd(rank: int | float) -> "Svd":
+    r"""The best preconditioner of a rank, from the leading eigenvectors of the dense matrix.
+
+    For study: it costs more than solving the system directly. With equal diagonal entries λ, the
+    largest eigenvalue of the preconditioned system is :math:`1 + s_{k+1}/\lambda`.
+    """
+    return Svd(rank)
+
+
+@dataclass(frozen=True)
+class Svd:
+    """See :func:`svd`."""
+
+    rank: int | float
+
+    def __call__(
+        self,
+        operator: KernelOperator,
+        diagonal: Float[np.ndarray, " n"],
+        *,
+        growth: float = 1.0,
+        scores: Float[np.ndarray, " n"] | None = None,
+    ) -> LowRank:
+        """Diagonalise the dense matrix."""
+        from scipy.linalg import eigh
+
+        del scores
+        size = operator.size
+        rank = resolve_rank(self.rank, operator, growth=growth)
+        values, vectors = eigh(operator.dense(), subset_by_index=(size - rank, size - 1))
+        factor = vectors * np.sqrt(np.maximum(values, 0.0))
+        return low_rank.woodbury(np.asfortranarray(factor), diagonal)
+
+
+def block_jacobi(block: int | None = None) -> "BlockJacobi":
+    """Inverses of the blocks on the diagonal, one per reference unless a size is given."""
+    return BlockJacobi(block)
+
+
+@dataclass(frozen=True)
+class BlockJacobi:
+    """See :func:`block_jacobi`."""
+
+    block: int | None
+
+    def __call__(
+        self,
+        operator: KernelOperator,
+        diagonal: Float[np.ndarray, " n"],
+        *,
+        growth: float = 1.0,
+        scores: Float[np.ndarray, " n"] | None = None,
+    ) -> LowRank:
+        """Invert the blocks; growth changes nothing."""
+        del growth, scores
+        size = operator.size
+        block = self.block or getattr(operator, "block", 1)
+        inverses = []
+        for start in range(0, size, block):
+            index = np.arange(start, min(start + block, size))
+            corner = operator.columns(index)[index]
+            corner = 0.5 * (corner + corner.T) + np.diag(diagonal[index])
+            lower, _ = low_rank.cholesky_with_jitter(corner)
+            inverse = np.linalg.inv(lower)
+            inverse = np.pad(inverse.T @ inverse, (0, block - len(index)))
+            inverses.append(inverse)
+        stored = jnp.asarray(np.stack(inverses))
+        return LowRank(
+            jax.tree_util.Partial(_apply_blocks, stored),
+            0, 0.0, np.zeros(size), None, stored.nbytes,
+        )  # fmt: skip
+
+
+@jax.jit
+def _apply_blocks(inverses: Array, vector: Array) -> Array:
+    count, block, _ = inverses.shape
+    tail = vector.shape[1:]
+    filled = jnp.pad(vector, [(0, count * block - len(vector)), *[(0, 0)] * len(tail)])
+    result = jnp.einsum("iab,ib...->ia...", inverses, filled.reshape(count, block, *tail))
+    return result.reshape(count * block, *tail)[: len(vector)]
+
+
+def identity() -> "Identity":
+    """No preconditioner but the diagonal that is added: for comparison."""
+    return Identity()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """See :func:`identity`."""
+
+    def __call__(
+        self,
+        operator: KernelOperator,
+        diagonal: Float[np.ndarray, " n"],
+        *,
+        growth: float = 1.0,
+        scores: Float[np.ndarray, " n"] | None = None,
+    ) -> LowRank:
+        """Divide by the diagonal."""
+        del growth, scores
+        return LowRank(
+            jax.tree_util.Partial(_divide, jnp.asarray(diagonal)),
+            0, 0.0, np.zeros(operator.size), None, 0,
+        )  # fmt: skip
+
+
+@jax.jit
+def _divide(diagonal: Array, vector: Array) -> Array:
+    return vector / diagonal.reshape(-1, *(1,) * (vector.ndim - 1))
+
+
+Choice = Literal[
+    "leverage", "uniform", "pivoted-cholesky", "random-pivoted-cholesky", "svd", "block-jacobi"
+]
+"""Names on the command line."""

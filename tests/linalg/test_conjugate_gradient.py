@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+
+from jaxff.linalg import preconditioners, solvers
+from linalg.operators import Dense, decaying
+
+DIAGONAL = np.linspace(1e-4, 2e-4, 60)
+UNIFORM = preconditioners.nystroem("uniform", rank=15)
+
+
+def solve(operator, rhs, diagonal=DIAGONAL, **settings):
+    settings = {"preconditioner": UNIFORM, "rtol": 1e-10, **settings}
+    return solvers.conjugate_gradient(**settings)(operator, rhs, diagonal)
+
+
+@pytest.mark.parametrize("shape", [(60,), (60, 1), (60, 3)])
+def test_solution_equals_that_of_numpy(shape):
+    operator = decaying()
+    rhs = np.random.default_rng(1).normal(size=shape)
+    solution = solve(operator, rhs)
+    expected = np.linalg.solve(operator.matrix + np.diag(DIAGONAL), rhs)
+    assert solution.value.shape == shape
+    assert np.allclose(solution.value, expected, rtol=1e-7, atol=1e-7 * abs(expected).max())
+    assert solution.converged
+    assert solution.residual_norm <= 1e-10
+    assert solution.rank == 15
+    assert len(solution.history) == solution.iterations > 0
+
+
+def test_residual_is_that_of_the_solution():
+    operator = decaying()
+    rhs = np.random.default_rng(1).normal(size=60)
+    solution = solve(operator, rhs, rtol=1e-3)
+    left = rhs - operator.matrix @ solution.value - DIAGONAL * solution.value
+    assert np.isclose(solution.residual_norm, np.linalg.norm(left) / np.linalg.norm(rhs), rtol=1e-6)
+
+
+def test_several_right_hand_sides_are_solved_as_if_alone():
+    operator = decaying()
+    rhs = np.random.default_rng(1).normal(size=(60, 3)) * [1.0, 1e-6, 1e6]
+    together = solve(operator, rhs)
+    for column in range(3):
+        alone = solve(operator, rhs[:, column])
+        assert np.allclose(together.value[:, column], alone.value, rtol=1e-6, atol=0)
+
+
+def test_unconverged_is_said():
+    solution = solve(decaying(), np.ones(60), max_iterations=2)
+    assert not solution.converged
+    assert solution.iterations == 2
+    assert solution.residual_norm > 1e-10
+
+
+def test_zero_right_hand_side():
+    solution = solve(decaying(), np.zeros(60))
+    assert solution.converged
+    assert not solution.value.any()
+
+
+def test_first_guess_saves_iterations():
+    operator, rhs = decaying(), np.ones(60)
+    first = solve(operator, rhs)
+    assert solve(operator, rhs, start=first.value).iterations == 0
+
+
+def test_stalling_is_answered_by_a_larger_preconditioner():
+    """Nearly singular to working precision: with few columns, progress ends."""
+    operator, rhs = decaying(size=300, power=6.0), np.random.default_rng(0).normal(size=300)
+    diagonal = np.full(300, 1e-14)
+    poor = preconditioners.nystroem("uniform", rank=30)
+    solution = solve(
+        operator, rhs, diagonal, preconditioner=poor, rtol=1e-6, window=10, restarts=4,
+        max_iterations=400,
+    )  # fmt: skip
+    assert solution.rank > 30
+
+
+def test_no_regularization_is_refused():
+    with pytest.raises(ValueError, match="positive number on the whole diagonal"):
+        solve(decaying(), np.ones(60), np.zeros(60))
+
+
+def test_broken_matrices_are_named():
+    with pytest.raises((FloatingPointError, np.linalg.LinAlgError), match="not finite"):
+        solve(Dense(np.full((60, 60), np.nan)), np.ones(60))
+    with pytest.raises(FloatingPointError, match="broke down"):
+        solve(
+            Dense(np.full((60, 60), np.nan)), np.ones(60), preconditioner=preconditioners.identity()
+        )
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"rtol": 0.0}, {"rtol": 2.0}, {"restarts": -1}, {"window": 1},
+                  {"max_iterations": 0}],
+)  # fmt: skip
+def test_unusable_numbers_are_refused(arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        solvers.conjugate_gradient(**arguments)
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_killed_solve_continues(tmp_path):
+    operator, rhs = decaying(), np.random.default_rng(1).normal(size=60)
+    path = tmp_path / "solve.npz"
+
+    def stop(progress):
+        if progress.iteration == 20:
+            raise Stop
+
+    settings = {"checkpoint": path, "checkpoint_seconds": 0.0, "rtol": 1e-12}
+    with pytest.raises(Stop):
+        solve(operator, rhs, preconditioner=preconditioners.identity(), callback=stop, **settings)
+    assert path.exists()
+    resumed = solve(operator, rhs, preconditioner=preconditioners.identity(), **settings)
+    assert resumed.iterations > 19
+    assert resumed.converged
+    assert not path.exists()
+    expected = np.linalg.solve(operator.matrix + np.diag(DIAGONAL), rhs)
+    assert np.allclose(resumed.value, expected, rtol=1e-7)
+
+
+def test_checkpoints_of_other_systems_are_refused(tmp_path):
+    path = tmp_path / "solve.npz"
+
+    def stop(progress):
+        if progress.iteration == 5:
+            raise Stop
+
+    settings = {"checkpoint": path, "checkpoint_seconds": 0.0}
+    with pytest.raises(Stop):
+        solve(decaying(), np.ones(60), callback=stop, **settings)
+    with pytest.raises(ValueError, match="another system"):
+        solve(decaying(seed=1), np.ones(60), **settings)
+
+
+def test_progress_is_told():
+    seen = []
+    solve(decaying(), np.ones(60), callback=seen.append)
+    assert seen[0].stage == "preconditioner"
+    assert seen[-1].rank == 15
+    parts = [p.part for p in seen if p.stage == "iterations"]
+    assert parts[-1] > 0.8
+    assert all(0 <= p <= 1 for p in parts)

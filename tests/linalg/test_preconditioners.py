@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+
+from jaxff.linalg import cost, preconditioners, selection
+from linalg.operators import Dense, decaying
+
+DIAGONAL = np.full(60, 1e-6)
+
+
+def condition(operator, diagonal, built):
+    """Extreme eigenvalues of the preconditioned matrix."""
+    matrix = operator.matrix + np.diag(diagonal)
+    values = np.linalg.eigvals(np.asarray(built.apply(matrix)))
+    return values.real.min(), values.real.max()
+
+
+def test_largest_eigenvalue_with_the_leading_eigenvectors():
+    """Blücher et al. (2023): 1 + s_{k+1}/λ, and none below 1."""
+    operator = decaying(power=3.0)
+    for rank in (5, 20, 40):
+        low, high = condition(operator, DIAGONAL, preconditioners.svd(rank)(operator, DIAGONAL))
+        following = float(rank + 1) ** -3.0
+        assert np.isclose(high, 1 + following / 1e-6, rtol=1e-8)
+        assert np.isclose(low, 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["woodbury", "spectral"])
+@pytest.mark.parametrize("columns", sorted(selection.RULES))
+def test_every_rule_improves_the_condition(columns, form):
+    operator = decaying()
+    before = np.linalg.cond(operator.matrix + np.diag(DIAGONAL))
+    recipe = preconditioners.nystroem(columns, rank=20, form=form)
+    low, high = condition(operator, DIAGONAL, recipe(operator, DIAGONAL))
+    assert high / low < before / 20
+
+
+def test_recipes_are_repeatable_and_grow():
+    operator = decaying()
+    recipe = preconditioners.nystroem("uniform", rank=0.25, seed=3)
+    first, second = recipe(operator, DIAGONAL), recipe(operator, DIAGONAL)
+    assert first.rank == 15
+    assert np.array_equal(first.columns, second.columns)
+    grown = recipe(operator, DIAGONAL, growth=2.0)
+    assert grown.rank == 30
+
+
+def test_duplicate_rows_do_not_stop_it():
+    operator = decaying()
+    doubled = Dense(np.kron(np.ones((2, 2)), operator.matrix))
+    diagonal = np.full(120, 1e-8)
+    built = preconditioners.nystroem("uniform", rank=100)(doubled, diagonal)
+    assert np.isfinite(np.asarray(built.apply(np.ones(120)))).all()
+
+
+def test_block_jacobi_inverts_blocks():
+    rng = np.random.default_rng(0)
+    blocks = [a @ a.T + np.eye(4) for a in rng.normal(size=(3, 4, 4))]
+    matrix = np.zeros((11, 11))
+    for i, block in enumerate(blocks):
+        stop = min(4 * i + 4, 11)
+        matrix[4 * i : stop, 4 * i : stop] = block[: stop - 4 * i, : stop - 4 * i]
+    diagonal = rng.uniform(0.1, 0.2, 11)
+    built = preconditioners.block_jacobi(4)(Dense(matrix), diagonal)
+    vector = rng.normal(size=(11, 2))
+    expected = np.linalg.solve(matrix + np.diag(diagonal), vector)
+    assert np.allclose(built.apply(vector), expected)
+
+
+def test_identity_divides_by_the_diagonal():
+    diagonal = np.linspace(1, 2, 60)
+    built = preconditioners.identity()(decaying(), diagonal)
+    assert np.allclose(built.apply(np.ones((60, 2))), 1 / diagonal[:, None])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"columns": "best"}, "must be one of"), ({"form": "cholesky"}, "form must be")],
+)
+def test_unknown_names_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        preconditioners.nystroem(**arguments)
+
+
+@pytest.mark.parametrize("rank", [0, -3, 0.0, "half", True])
+def test_ranks_that_mean_nothing_are_refused(rank):
+    with pytest.raises(ValueError, match="rank must be"):
+        preconditioners.nystroem("uniform", rank=rank)(decaying(), DIAGONAL)
+
+
+def test_a_rank_beyond_the_memory_is_refused_and_auto_stays_within():
+    recipe = preconditioners.nystroem("uniform", rank=50, memory=20_000)
+    with pytest.raises(MemoryError, match="at most"):
+        recipe(decaying(), DIAGONAL)
+    rank = cost.resolve_rank("auto", decaying(), memory=20_000)
+    assert 8 * (2 * 60 * rank + 3 * rank**2) <= 20_000
+
+
+def test_rule_of_thumb_is_the_published_one():
+    """Blücher et al. (2023): 3666, 6551, 10767, 23207 columns."""
+    sizes = (31_400, 75_000, 158_000, 500_000)
+    found = [cost.rule_of_thumb(n) for n in sizes]
+    assert np.allclose(found, (3666, 6551, 10767, 23207), rtol=3e-3)
+
+
+def test_more_regularization_wants_fewer_columns():
+    machine = cost.Machine(1e-2, 1e-4, 1e-9, 1e-10, 3.0, 1.0)
+    ranks = [cost.estimate(machine, 10_000, level, 5000).rank for level in (1e-12, 1e-9, 1e-6)]
+    assert ranks[0] > ranks[1] > ranks[2]
+
+
+def test_measured_decay():
+    machine = cost.measure(decaying(size=300, power=2.0))
+    assert 1.0 < machine.exponent < 3.5
+    assert min(machine.product, machine.column, machine.entry, machine.operation) > 0

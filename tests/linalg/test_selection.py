@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from jaxff.linalg import selection
+from linalg.operators import Dense, decaying
+
+DIAGONAL = np.full(60, 1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(selection.RULES))
+def test_every_rule_gives_distinct_columns_of_the_number_asked(name):
+    index = selection.RULES[name](decaying(), DIAGONAL, 12, np.random.default_rng(0))
+    assert len(index) == len(set(index.tolist())) == 12
+    assert index.min() >= 0
+    assert index.max() < 60
+
+
+def test_exact_scores_are_their_definition():
+    operator = decaying()
+    expected = np.diag(operator.matrix @ np.linalg.inv(operator.matrix + np.diag(DIAGONAL)))
+    found = selection.exact_leverage_scores(operator, DIAGONAL)
+    assert np.allclose(found, expected, rtol=1e-7)
+
+
+def test_estimates_approach_the_exact_scores():
+    operator, rng = decaying(power=3.0), np.random.default_rng(1)
+    exact = selection.exact_leverage_scores(operator, np.full(60, 1e-2))
+    found = selection.estimated_leverage_scores(operator, np.full(60, 1e-2), 200, rng)
+    # 50 of 60 columns: all but exact, from below.
+    assert np.allclose(found, exact, atol=5e-3)
+    assert (found <= exact + 1e-12).all()
+
+
+def test_samples_follow_the_scores():
+    scores = np.array([0.1, 0.2, 0.7])
+    first = [selection.sample(scores, 1, np.random.default_rng(s))[0] for s in range(2000)]
+    shares = np.bincount(first, minlength=3) / 2000
+    assert np.allclose(shares, scores, atol=4 * 0.5 / np.sqrt(2000))
+
+
+def test_largest_and_smallest_scores():
+    operator = Dense(np.diag([1.0, 1e-9, 1e-9, 1.0, 1e-9]))
+    diagonal, rng = np.full(5, 1e-5), np.random.default_rng(0)
+    # With all columns in the estimate, scores are exact.
+    largest = selection.RULES["leverage_largest"]
+    assert selection.exact_leverage_scores(operator, diagonal)[[0, 3]].min() > 0.9
+    assert len(largest(operator, diagonal, 2, rng)) == 2
