@@ -10,7 +10,6 @@ Reference:
     sgdml 1.0).
 """
 
-import itertools
 import time
 from collections import deque
 from collections.abc import Callable
@@ -109,14 +108,14 @@ def minimize(
         value, growth, history = state.value, state.growth, list(state.history)
     building = iterating = 0.0
     scores = None
-    for attempt in itertools.count():
+    while True:
         began = time.perf_counter()
         _tell(settings, "preconditioner", len(history), history, 0)
         built = settings.preconditioner(operator, diagonal, growth=growth, scores=scores)
         ranks.append(built.rank)
         middle = time.perf_counter()
         run = _Run(settings, operator, rhs, diagonal, built, growth)
-        last = attempt >= settings.restarts or built.rank in (0, operator.size)
+        last = len(ranks) > settings.restarts or built.rank in (0, operator.size)
         value, stalled = run.iterate(value, history, limit, may_stall=not last)
         building, iterating = building + middle - began, iterating + time.perf_counter() - middle
         if not stalled:
