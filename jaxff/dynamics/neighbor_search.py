@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import UInt32
 
 from jaxff.cell import complete, fractional, heights
 from jaxff.neighbors import Neighbors, Pairs
@@ -25,7 +26,7 @@ from jaxff.types import Array, Bool, Float, Int
 
 __all__ = ["SearchPlan", "completed", "covers", "linked_cells", "search"]
 
-_BLOCK = 200_000
+_BLOCK = 500_000
 """Candidate pairs that are looked at together; more are done in turn."""
 
 
@@ -128,29 +129,40 @@ def _compare_all(plan: SearchPlan, points: Array, cell: Array, real: Array) -> _
     """Every atom with every other and its images, nearest ones first."""
     atoms, periodic = len(points), jnp.asarray(plan.periodic)
     offsets = jnp.asarray(_offsets(plan.reach), jnp.int32)
-    columns = [points[:, k] for k in range(3)]
-
-    def row(index: Array) -> Array:
-        moved = [
-            _nearest(c - c[index], periodic) + jnp.asarray(o, c.dtype)
-            for c, periodic, o in zip(columns, plan.periodic, offsets.T[..., None], strict=True)
-        ]
-        near = _square(moved, cell) < plan.radius**2
-        itself = (jnp.arange(atoms) == index) & jnp.all(offsets == 0, axis=1)[:, None]
-        return (near & real & ~itself & real[index]).reshape(-1)
+    stride = -(-atoms // 32)
+    columns = [jnp.pad(points[:, k], (0, 32 * stride - atoms)) for k in range(3)]
+    present = jnp.pad(real, (0, 32 * stride - atoms))
 
     def rows(indices: Array) -> tuple[Array, ...]:
-        return _select(jax.vmap(row)(indices), plan.width)
+        own = [points[indices, k][:, None, None] for k in range(3)]
 
-    slots, many = _in_blocks(rows, atoms, plan.candidates(atoms))
-    empty = slots == len(offsets) * atoms
-    slots = jnp.where(empty, 0, slots)
+        def compare(bit: Array, packed: Array) -> Array:
+            """Set a bit for the near ones among ``stride`` atoms: read and written in one go."""
+            start = bit * stride
+            moved = [
+                _nearest(jax.lax.dynamic_slice_in_dim(c, start, stride) - o, periodic)
+                + offsets[:, k, None].astype(c.dtype)
+                for k, (c, o, periodic) in enumerate(zip(columns, own, plan.periodic, strict=True))
+            ]
+            other = start + jnp.arange(stride, dtype=jnp.int32)
+            itself = (other == indices[:, None, None]) & jnp.all(offsets == 0, axis=1)[:, None]
+            known = jax.lax.dynamic_slice_in_dim(present, start, stride)
+            near = (_square(moved, cell) < plan.radius**2) & known & ~itself
+            return packed | near.astype(jnp.uint32) << bit.astype(jnp.uint32)
+
+        none = jnp.zeros((len(indices), len(offsets), stride), jnp.uint32)
+        packed = jax.lax.fori_loop(0, 32, compare, none)
+        packed = jnp.where(real[indices][:, None, None], packed, 0)
+        return _select(packed.reshape(len(indices), -1), plan.width)
+
+    word, bit, many = _in_blocks(rows, atoms, plan.candidates(atoms))
+    empty = bit == 32
+    word, bit = (jnp.where(empty, 0, x) for x in (word, bit))
     # Whole divisions are slow, and of no use where only the nearest images are near enough.
-    others = slots % atoms if any(plan.reach) else slots
+    image, place = jnp.divmod(word, stride) if any(plan.reach) else (0, word)
+    others = bit * stride + place
     images = jnp.where(periodic, -jnp.round(points[others] - points[:, None]), 0.0)
-    images = images.astype(jnp.int32)
-    if any(plan.reach):
-        images = images + offsets[slots // atoms]
+    images = images.astype(jnp.int32) + offsets[image]
     return jnp.where(empty, atoms, others), images, jnp.any(many)
 
 
@@ -183,9 +195,10 @@ def _compare_linked(plan: SearchPlan, points: Array, cell: Array, real: Array) -
         near = (_square(moved, cell) < plan.radius**2) & (others < atoms)
         itself = (others == indices[:, None, None]) & jnp.all(image == 0, axis=-1)[..., None]
         near = (near & ~itself & real[indices][:, None, None]).reshape(len(indices), -1)
-        slots, many = _select(near, plan.width)
-        empty = slots == near.shape[1]
-        slots = jnp.where(empty, 0, slots)
+        packed = _pack(near)
+        word, bit, many = _select(packed, plan.width)
+        empty = bit == 32
+        slots = jnp.where(empty, 0, bit * packed.shape[1] + word)
         chosen = jnp.take_along_axis(others.reshape(len(indices), -1), slots, axis=1)
         images = jnp.take_along_axis(image, (slots // plan.room)[..., None], axis=1)
         return jnp.where(empty, atoms, chosen).astype(jnp.int32), images, many
@@ -238,11 +251,7 @@ def _offsets(reach: tuple[int, int, int]) -> np.ndarray:
 def _in_blocks(
     rows: Callable[[Array], tuple[Array, ...]], atoms: int, candidates: int
 ) -> tuple[Array, ...]:
-    """``rows`` of all atoms, of as many at once as suits the memory next to the processor.
-
-    What goes into and comes out of the loop is stored: compilers would rather compute it again for
-    every use.
-    """
+    """``rows`` of all atoms, in blocks: results are stored then, not computed for every use."""
     block = max(1, min(atoms, _BLOCK // max(candidates, 1)))
     if block >= atoms:
         return rows(jnp.arange(atoms, dtype=jnp.int32))
@@ -253,38 +262,38 @@ def _in_blocks(
     return tuple(x.reshape(blocks * block, *x.shape[2:])[:atoms] for x in found)
 
 
+def _pack(mask: Bool[Array, "rows columns"]) -> UInt32[Array, "rows words"]:
+    """Columns as bits: column ``bit * words + word``."""
+    words = -(-mask.shape[1] // 32)
+    padded = jnp.pad(mask, ((0, 0), (0, 32 * words - mask.shape[1]))).reshape(-1, 32, words)
+    bits = padded.astype(jnp.uint32) << jnp.arange(32, dtype=jnp.uint32)[:, None]
+    return jnp.sum(bits, axis=1, dtype=jnp.uint32)
+
+
 def _select(
-    mask: Bool[Array, "rows columns"], width: int
-) -> tuple[Int[Array, "rows width"], Bool[Array, " rows"]]:
-    """Columns of the first ``width`` true entries of each row, in order; then ``columns``.
+    packed: UInt32[Array, "rows words"], width: int
+) -> tuple[Int[Array, "rows width"], Int[Array, "rows width"], Bool[Array, " rows"]]:
+    """Word and bit of the first ``width`` bits that are set in each row, and if there are more.
 
-    And whether there are more.
-
-    Entries are packed into words of 32 bits. Counting bits tells which word holds the k-th entry,
-    halving the word five times where: much faster on a CPU than to sort, or to scatter.
+    Where there are fewer, the bit is 32. Counting bits tells which word holds the k-th one, halving
+    the word five times where: much faster on a CPU than to sort, or to scatter.
     """
-    rows, columns = mask.shape
-    words = -(-columns // 32)
-    padded = jnp.pad(mask, ((0, 0), (0, 32 * words - columns))).reshape(rows, words, 32)
-    bits = jnp.where(padded, jnp.uint32(1) << jnp.arange(32, dtype=jnp.uint32), jnp.uint32(0))
-    packed = jnp.sum(bits, axis=-1, dtype=jnp.uint32)
+    words = packed.shape[1]
     through = jnp.cumsum(jax.lax.population_count(packed).astype(jnp.int32), axis=1)
     rank = jnp.arange(width, dtype=jnp.int32)
-    if words <= 64:
-        word = jnp.sum(through[:, None, :] <= rank[:, None], axis=-1, dtype=jnp.int32)
-    else:
-        word = jax.vmap(lambda t: jnp.searchsorted(t, rank, side="right"))(through)
-        word = word.astype(jnp.int32)
+    method = "compare_all" if words <= 64 else "scan"
+    look = functools.partial(jnp.searchsorted, side="right", method=method)
+    word = jax.vmap(look, (0, None))(through, rank).astype(jnp.int32)
     before = jnp.take_along_axis(through, jnp.maximum(word - 1, 0), axis=1)
     left = (rank - jnp.where(word > 0, before, 0)).astype(jnp.uint32)
-    part = jnp.take_along_axis(packed, jnp.minimum(word, words - 1), axis=1)
-    column = 32 * word
+    word = jnp.minimum(word, words - 1)
+    part = jnp.take_along_axis(packed, word, axis=1)
+    bit = jnp.zeros_like(word)
     for half in (16, 8, 4, 2, 1):
         low = part & jnp.uint32((1 << half) - 1)
         count = jax.lax.population_count(low)
         upper = left >= count
         left = jnp.where(upper, left - count, left)
         part = jnp.where(upper, part >> half, low)
-        column = column + jnp.where(upper, half, 0)
-    chosen = jnp.where(rank < through[:, -1:], column, columns).astype(jnp.int32)
-    return chosen, through[:, -1] > width
+        bit = bit + jnp.where(upper, half, 0)
+    return word, jnp.where(rank < through[:, -1:], bit, 32), through[:, -1] > width
