@@ -33,6 +33,7 @@ from jaxff.types import Array, Bool, Float, Int
 
 __all__ = [
     "EXPLODED",
+    "MAX_STRAIN",
     "NOT_FINITE",
     "OVERFLOW",
     "RUNNING",
@@ -49,6 +50,9 @@ __all__ = [
 
 RUNNING, STALE, OVERFLOW, NOT_FINITE, EXPLODED = range(5)
 """What the loop does next or why it stopped; STALE: first of all, renew the list."""
+
+MAX_STRAIN = 0.5
+"""Relative change of the length of the cell in one step that counts as an explosion."""
 
 
 class Problem(NamedTuple):
@@ -209,7 +213,7 @@ def advance(
 
     Forces alone are evaluated in between; the energy only for frames.
     """
-    one_step = _step(problem, max_displacement, replicated)
+    serves, one_step = _step(problem, max_displacement, replicated)
     listing = carry.listed.neighbors is not None
 
     def one_list(carry: Carry, target: Array) -> Carry:
@@ -223,11 +227,13 @@ def advance(
             status = jnp.where(overflow, OVERFLOW, RUNNING).astype(jnp.int32)
             carry = carry._replace(listed=listed, status=status)
         state, step, status = jax.lax.while_loop(
-            lambda c: (c[1] < target) & (c[2] == RUNNING),
+            lambda c: (c[1] < target) & (c[2] == RUNNING) & serves(carry.listed, c[0]),
             lambda c: one_step(carry.listed, *c[:2]),
             (carry.state, carry.step, carry.status),
         )
-        return Carry(state, carry.listed, step, status)
+        # The loop ends early without a failure where the list no longer serves.
+        old = (status == RUNNING) & (step < target)
+        return Carry(state, carry.listed, step, jnp.where(old, STALE, status).astype(jnp.int32))
 
     frame_of = _each(
         lambda system, neighbors, state: _frame(
@@ -284,35 +290,45 @@ def next_step(
 
 
 def _step(problem: Problem, max_displacement: Array, replicated: bool):
-    """``(listed, state, step) -> (state, step, status)``, with the old state if the new is bad."""
+    """Whether a list serves the next step of a state, and that step.
+
+    ``(listed, state) -> bool`` and ``(listed, state, step) -> (state, step, status)``, with the old
+    state if the new is bad. Both propose the new positions: that is cheap, whereas a branch around
+    the forces would cost much, as what they need of the list alone could not leave the loop.
+    """
     ensemble, energy_fn = problem.ensemble, problem.energy_fn
     propose = _each(functools.partial(ensemble.propose, ensemble), replicated)
     stale = _each(_is_stale, replicated)
+
+    def look(state: State) -> tuple[State, Array]:
+        moved = propose(state)
+        far = jnp.max(_each(_displaced, replicated)(moved, state))
+        exploded = far > max_displacement**2
+        if moved.strain is not None:
+            exploded |= jnp.max(jnp.abs(moved.strain - state.strain)) > MAX_STRAIN
+        status = jnp.where(exploded, EXPLODED, RUNNING)
+        return moved, jnp.where(jnp.isfinite(far), status, NOT_FINITE).astype(jnp.int32)
+
+    def serves(listed: Listed, state: State) -> Array:
+        if listed.neighbors is None:
+            return jnp.ones((), bool)
+        moved, status = look(state)
+        # What explodes needs no list: the step says so.
+        return (status != RUNNING) | ~jnp.any(stale(problem.system, listed, moved))
 
     def finish(system, neighbors, moved):
         return ensemble.finish(ensemble, _forced(energy_fn, system, neighbors, moved))
 
     def one_step(listed: Listed, state: State, step: Array):
-        moved = propose(state)
-        far = jnp.max(_each(_displaced, replicated)(moved, state))
-        status = jnp.where(far > max_displacement**2, EXPLODED, RUNNING)
-        status = jnp.where(jnp.isfinite(far), status, NOT_FINITE).astype(jnp.int32)
+        moved, status = look(state)
+        new = _each(finish, replicated)(problem.system, listed.neighbors, moved)
+        finite = jnp.isfinite(jnp.sum(new.force))
+        reached = jnp.where(finite, status, NOT_FINITE).astype(jnp.int32)
+        good = reached == RUNNING
+        kept = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, state)
+        return kept, step + good.astype(jnp.int32), reached
 
-        def complete():
-            new = _each(finish, replicated)(problem.system, listed.neighbors, moved)
-            finite = jnp.isfinite(jnp.sum(new.force))
-            reached = jnp.where(finite, status, NOT_FINITE).astype(jnp.int32)
-            good = reached == RUNNING
-            kept = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, state)
-            return kept, step + good.astype(jnp.int32), reached
-
-        if listed.neighbors is None:
-            return complete()
-        old = jnp.any(stale(problem.system, listed, moved))
-        status = jnp.where((status == RUNNING) & old, STALE, status).astype(jnp.int32)
-        return jax.lax.cond(status == RUNNING, complete, lambda: (state, step, status))
-
-    return one_step
+    return serves, one_step
 
 
 def _at(system: System, position: Array, strain: Any) -> System:

@@ -189,6 +189,8 @@ def _failure(
             where += f" of replica {int(place[0])}"
     if status == loop.EXPLODED:
         what = f"an atom moves by more than {max_displacement} Å at once"
+        if simulation.ensemble.moves_cell:
+            what += f", or the cell by more than {loop.MAX_STRAIN:.0%} of its length"
     else:
         what = "energy, forces or positions are not finite"
     return (

@@ -186,7 +186,9 @@ def _rotation(
     """Number of rotations, and their entropy as a classical rigid rotor."""
     if len(modes.masses) == 1:
         return 0, 0.0
-    moments = principal_moments(modes.masses, positions) * units.TIME**2  # eV fs²
+    # A linear molecule has no moment, and no rotation, about its axis.
+    moments = principal_moments(modes.masses, positions)[-modes.rotations :]
+    moments = moments * units.TIME**2  # eV fs²
     temperatures = units.REDUCED_PLANCK**2 / (2.0 * moments * units.BOLTZMANN)
     if modes.rotations == 2:
         logarithm = np.log(temperature / (symmetry_number * temperatures[-1]))

@@ -62,7 +62,7 @@ def test_ensembles(ensemble, files, tmp_path, capsys):
     assert read_restart(tmp_path / "run" / "restart.npz").ensemble == ensemble
 
 
-@pytest.mark.parametrize("format", ["xyz", "hdf5"])
+@pytest.mark.parametrize("format", [pytest.param("xyz", marks=pytest.mark.slow), "hdf5"])
 def test_replicas_that_are_continued_equal_those_of_one_run(format, files, tmp_path, capsys):
     options = ("--ensemble", "langevin", "--friction", 0.01, "--replicas", 2, "--every", 4)
     made = asked(files, *options, "--format", format, "--seed", 3)
@@ -139,6 +139,7 @@ def test_bad_input_is_refused_and_leaves_no_run(options, words, files, tmp_path,
     assert not (tmp_path / "run" / "log.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_run_is_only_continued_as_it_was(files, tmp_path, capsys):
     target = ("-o", tmp_path / "run")
     assert run(*asked(files, "--steps", 8, *target)) == 0

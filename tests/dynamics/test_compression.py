@@ -5,6 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxff import dynamics, physics, units
 from jaxff.derivatives import energy_and_forces
@@ -15,13 +16,17 @@ from jaxff.system import System
 CUTOFF = 7.0
 
 
-def test_compression_and_expansion_agree_with_fresh_lists():
+def argon():
     base = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
     grid = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), -1).reshape(-1, 1, 3)
     points = (grid + base).reshape(-1, 3) * 5.6
     system = System(points, [18] * 108, np.eye(3) * 16.8)
     potential = physics.lennard_jones("Ar", CUTOFF)
-    energy_fn = bind(potential, potential.init(epsilon=0.0104, sigma=3.405))
+    return system, bind(potential, potential.init(epsilon=0.0104, sigma=3.405))
+
+
+def test_compression_and_expansion_agree_with_fresh_lists():
+    system, energy_fn = argon()
     layouts = []
 
     def run(gigapascal, **named):
@@ -59,3 +64,11 @@ def test_compression_and_expansion_agree_with_fresh_lists():
             energy, force = evaluate(here, neighbor_list(CUTOFF).allocate(here))
             np.testing.assert_allclose(part.potential_energy[index], energy, rtol=0, atol=1e-10)
             np.testing.assert_allclose(part.forces[index], force, rtol=0, atol=1e-10)
+
+
+def test_a_collapsing_cell_is_named():
+    """Twenty gigapascal on a light piston: the cell jumps, and no list is to blame."""
+    system, energy_fn = argon()
+    ensemble = dynamics.npt(5.0, 150.0, 20 * units.GIGAPASCAL, 0.02, barostat_time=20.0)
+    with pytest.raises(dynamics.UnstableRunError, match="or the cell by more than 50%"):
+        dynamics.run(energy_fn, system, ensemble=ensemble, steps=50, key=jax.random.key(0))

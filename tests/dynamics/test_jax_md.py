@@ -72,6 +72,7 @@ def test_minimize_reaches_zero_forces(molecule, morse):
     assert energy(state.position) < energy(molecule.positions)
 
 
+@pytest.mark.slow
 def test_periodic_nve_with_pair_lists(argon, lennard_jones, lennard_jones_images):
     from jax_md import simulate
 

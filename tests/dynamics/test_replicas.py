@@ -170,6 +170,7 @@ def test_lists_that_overflow_are_made_larger_and_the_step_repeated(
     np.testing.assert_allclose(listed.potential_energy, exact.potential_energy, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_moving_cell_has_right_lists(argon, lennard_jones, lennard_jones_images):
     # Compressed by a fifth of its volume and more.
     squeeze = npt(4.0, 50.0, 0.004, 1e-4, 1000.0)
