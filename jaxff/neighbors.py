@@ -28,6 +28,7 @@ __all__ = [
     "Neighbors",
     "Pairs",
     "displacements",
+    "lists_to_keep",
     "neighbor_list",
     "sum_pairs",
 ]
@@ -52,6 +53,24 @@ class Pairs:
     shifts: Int[Array, "*batch pairs 3"]
     atoms: int
     width: int | None = None
+
+    def resized(self, room: int) -> "Pairs":
+        """The pairs in buffers of this length, or as they are if they have more: outside ``jit``.
+
+        Buffers of the same length run the same compiled program.
+        """
+        if int(np.count_nonzero(np.asarray(self.others) < self.atoms)) > room:
+            return self
+        grow = max(0, room - len(self.centers))
+        centers, others, shifts = (
+            np.asarray(x)[:room] for x in (self.centers, self.others, self.shifts)
+        )
+        return Pairs(
+            jnp.asarray(np.pad(centers, (0, grow), constant_values=self.atoms)),
+            jnp.asarray(np.pad(others, (0, grow), constant_values=self.atoms)),
+            jnp.asarray(np.pad(shifts, ((0, grow), (0, 0)))),
+            self.atoms,
+        )
 
 
 @dataclass(frozen=True)
@@ -319,3 +338,28 @@ def _bucket(count: int) -> int:
     """The smallest of 8, 10, 12, 14, 16, 20, 24, ... that holds ``count``."""
     step = max(1, 2 ** (max(count, 8) - 1).bit_length() // 8)
     return max(8, -(-count // step) * step)
+
+
+def lists_to_keep(
+    cutoffs: Sequence[float], given: NeighborListFns | None
+) -> NeighborListFns | None:
+    """How to build lists that serve for many geometries.
+
+    Args:
+        cutoffs: Radii in Å for which the potential needs neighbours.
+        given: What the caller asks for; by default a skin of 1 Å.
+
+    Returns:
+        ``None`` for a potential that needs no list.
+
+    Raises:
+        ValueError: If a skin is not positive: every motion would need another list.
+    """
+    if given is None:
+        return neighbor_list(cutoffs, skin=1.0) if cutoffs else None
+    if not all(skin > 0 for skin in given.skins):
+        raise ValueError(
+            f"atoms that move need neighbor lists with a positive skin, got {given.skins} Å: "
+            "neighbor_list(cutoffs, skin=1.0)"
+        )
+    return given

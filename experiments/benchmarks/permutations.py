@@ -10,10 +10,12 @@ environment that holds ``sgdml`` 1.0.3 (see ``experiments/peers/sgdml_reference.
 import argparse
 import json
 import os
+import platform
 import subprocess
-import sys
 import tempfile
 import time
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -75,7 +77,11 @@ def main():
     jax.config.update("jax_enable_x64", True)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    record = {"python": sys.version.split()[0], "numpy": np.__version__, "threads": 1}
+    record = {
+        "date": date.today().isoformat(), "load": os.getloadavg()[0],
+        "machine": f"{platform.machine()}, 1 of {os.cpu_count()} cores",
+        "versions": {p: version(p) for p in ("jaxff", "jax", "numpy", "scipy")},
+    }  # fmt: skip
     for name in options.molecules:
         path = Path(options.data, "rmd17", f"rmd17_{name}.npz").resolve()
         record[name] = compare(path, options.peer_python)

@@ -85,21 +85,37 @@ def peer(python, command, data, *options):
 
 
 def assembly(kernel, systems, data, options):
+    """Times of the matrix in rounds, so that other load falls on both alike; medians of ratios."""
     operator = GdmlOperator(kernel, {"lengthscale": jnp.asarray(SCALE)}, systems)
-    record = {"count": operator.count, "jaxff": timed(lambda: operator.dense(lower=True), 3)}
     vector = np.ones(operator.size)
-    record["product"] = timed(lambda: operator.matvec(vector).block_until_ready(), 5)
-    if options.peer_python:
-        with tempfile.TemporaryDirectory() as folder:
-            perms = Path(folder, "perms.npz")
-            np.savez(perms, perms=kernel.permutations)
-            for backend in ("np", "torch"):
-                theirs = peer(
+    record = {
+        "count": operator.count,
+        "product": timed(lambda: operator.matvec(vector).block_until_ready(), 5),
+    }
+    backends = ("np", "torch") if options.peer_python else ()
+    rounds = {name: [] for name in ("jaxff", *backends)}
+    with tempfile.TemporaryDirectory() as folder:
+        perms = Path(folder, "perms.npz")
+        np.savez(perms, perms=kernel.permutations)
+        for _ in range(options.rounds):
+            for backend in backends:
+                found = peer(
                     options.peer_python, "assemble", data, "--frames", "split_train_01",
                     "--count", str(operator.count), "--perms", perms, "--backend", backend,
-                )["assemble"]  # fmt: skip
-                record[f"sgdml_{backend}"] = theirs
-                record[f"ratio_{backend}"] = theirs["cpu_s"] / record["jaxff"]["cpu_s"]
+                )  # fmt: skip
+                rounds[backend].append(found["assemble"])
+            rounds["jaxff"].append(timed(lambda: operator.dense(lower=True), 3))
+    for name, times in rounds.items():
+        record["jaxff" if name == "jaxff" else f"sgdml_{name}"] = {
+            "wall_s": statistics.median(t["wall_s"] for t in times),
+            "cpu_s": statistics.median(t["cpu_s"] for t in times),
+            "rounds_cpu_s": [t["cpu_s"] for t in times],
+        }
+    for name in backends:
+        pairs = zip(rounds[name], rounds["jaxff"], strict=True)
+        ratios = [theirs["cpu_s"] / ours["cpu_s"] for theirs, ours in pairs]
+        record[f"ratio_{name}"] = statistics.median(ratios)
+        record[f"ratios_{name}"] = ratios
     return record
 
 
@@ -160,6 +176,7 @@ def main():
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--peer-python")
     parser.add_argument("--peer-model")
+    parser.add_argument("--rounds", type=int, default=3, help="of the assembly")
     parser.add_argument("--fit-only", type=int)
     parser.add_argument("--memory-only", action="store_true", help="renew that part of the record")
     parser.add_argument("--data", default=os.environ.get("JAXFF_DATA", "../shared/data"))

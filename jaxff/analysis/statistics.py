@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxff.dynamics.observables import energy_drift
+from jaxff.dynamics.observables import energy_drift, inefficiency
 from jaxff.dynamics.trajectory import Trajectory
 from jaxff.types import Float
 
@@ -17,27 +17,6 @@ class Estimate(NamedTuple):
     mean: float
     standard_error: float
     inefficiency: float
-
-
-def inefficiency(series: Float[np.ndarray, " frames"]) -> float:
-    r"""Statistical inefficiency :math:`1 + 2 \sum_t \rho(t)`, at least 1.
-
-    The sum ends where the correlation, in pairs of lags, first turns negative.
-
-    Reference:
-        Geyer, Stat. Sci. 7, 473 (1992), doi:10.1214/ss/1177011137 (initial positive sequence).
-    """
-    series = np.asarray(series, np.float64)
-    count = len(series)
-    centred = series - series.mean()
-    correlation = np.fft.irfft(np.abs(np.fft.rfft(centred, 2 * count)) ** 2)[:count]
-    if not correlation[0] > 0.0:
-        return 1.0
-    correlation = correlation / correlation[0]
-    pairs = correlation[: count - count % 2].reshape(-1, 2).sum(axis=1)
-    negative = np.flatnonzero(pairs <= 0.0)
-    last = negative[0] if len(negative) else len(pairs)
-    return max(1.0, 2.0 * float(pairs[:last].sum()) - 1.0)
 
 
 def correlation_time(series: Float[np.ndarray, " frames"], interval: float) -> float:

@@ -22,12 +22,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxff.cell import volume
-from jaxff.derivatives import forces, hessian_vector
 from jaxff.dynamics.ensembles import Ensemble
-from jaxff.dynamics.integrators import State, kinetic_energy
+from jaxff.dynamics.frames import Frames, at_state, forced, take_frame
+from jaxff.dynamics.integrators import State
 from jaxff.dynamics.neighbor_update import is_stale, update_neighbors
 from jaxff.dynamics.velocities import maxwell_boltzmann, thermal_freedom
-from jaxff.potential import EnergyFn
 from jaxff.system import System
 from jaxff.types import Array, Bool, Float, Int
 
@@ -39,7 +38,6 @@ __all__ = [
     "RUNNING",
     "STALE",
     "Carry",
-    "Frames",
     "Listed",
     "Problem",
     "advance",
@@ -81,36 +79,6 @@ class Listed(NamedTuple):
     neighbors: Any
     position: Any
     strain: Any
-
-
-class Frames(NamedTuple):
-    """Recorded frames, on the device or the host; the first ``count`` entries are real.
-
-    Attributes:
-        steps: Step of each frame, ``(capacity,)``.
-        positions: Å, ``(capacity, *replicas, atoms, 3)``.
-        velocities: Å/fs, likewise.
-        forces: eV/Å, likewise.
-        potential_energy: eV, ``(capacity, *replicas)``.
-        kinetic_energy: eV.
-        half_step_kinetic_energy: Mean of those half a step before and after the frame, eV.
-        conserved_energy: eV, :meth:`jaxff.dynamics.Ensemble.conserved`.
-        shadow_energy: eV, or ``None``.
-        strain: Logarithm of the length of the cell, or ``None``.
-        pressure: Instantaneous pressure in eV/Å³, or ``None``.
-    """
-
-    steps: Any
-    positions: Any
-    velocities: Any
-    forces: Any
-    potential_energy: Any
-    kinetic_energy: Any
-    half_step_kinetic_energy: Any
-    conserved_energy: Any
-    shadow_energy: Any
-    strain: Any
-    pressure: Any
 
 
 class Carry(NamedTuple):
@@ -167,8 +135,8 @@ def start(
         elif degrees is None:
             degrees = system.positions.size
         state = _first_state(ensemble, system, masses, velocities, degrees, thermostat, strain)
-        state = _forced(energy_fn, system, neighbors, state)
-        frame = _frame(ensemble, energy_fn, system, neighbors, state, shadow)
+        state = forced(energy_fn, system, neighbors, state)
+        frame = take_frame(ensemble, energy_fn, system, neighbors, state, shadow)
         return state, Listed(neighbors, system.positions, strain), frame
 
     state, listed, frame = _each(one, replicated)(
@@ -236,7 +204,7 @@ def advance(
         return Carry(state, carry.listed, step, jnp.where(old, STALE, status).astype(jnp.int32))
 
     frame_of = _each(
-        lambda system, neighbors, state: _frame(
+        lambda system, neighbors, state: take_frame(
             problem.ensemble, problem.energy_fn, system, neighbors, state, shadow
         ),
         replicated,
@@ -283,7 +251,7 @@ def next_step(
     def one(system, listed, state):
         moved = problem.ensemble.propose(problem.ensemble, state)
         neighbors = _renew(system, listed.neighbors, moved.position, moved.strain)
-        force = _forced(problem.energy_fn, system, neighbors, moved).force
+        force = forced(problem.energy_fn, system, neighbors, moved).force
         return jnp.sqrt(_displaced(moved, state)), force
 
     return _each(one, replicated)(problem.system, listed, state)
@@ -305,7 +273,7 @@ def _step(problem: Problem, max_displacement: Array, replicated: bool):
         far = jnp.max(_each(_displaced, replicated)(moved, state))
         exploded = far > max_displacement**2
         if moved.strain is not None:
-            exploded |= jnp.max(jnp.abs(moved.strain - state.strain)) > MAX_STRAIN
+            exploded |= jnp.max(jnp.abs(jnp.expm1(moved.strain - state.strain))) > MAX_STRAIN
         status = jnp.where(exploded, EXPLODED, RUNNING)
         return moved, jnp.where(jnp.isfinite(far), status, NOT_FINITE).astype(jnp.int32)
 
@@ -317,7 +285,7 @@ def _step(problem: Problem, max_displacement: Array, replicated: bool):
         return (status != RUNNING) | ~jnp.any(stale(problem.system, listed, moved))
 
     def finish(system, neighbors, moved):
-        return ensemble.finish(ensemble, _forced(energy_fn, system, neighbors, moved))
+        return ensemble.finish(ensemble, forced(energy_fn, system, neighbors, moved))
 
     def one_step(listed: Listed, state: State, step: Array):
         moved, status = look(state)
@@ -331,21 +299,15 @@ def _step(problem: Problem, max_displacement: Array, replicated: bool):
     return serves, one_step
 
 
-def _at(system: System, position: Array, strain: Any) -> System:
-    if strain is None or system.cell is None:
-        return system.replace(positions=position)
-    return system.replace(positions=position, cell=jnp.exp(strain) * system.cell)
-
-
 def _is_stale(system: System, listed: Listed, moved: State) -> Bool[Array, ""]:
-    reference = _at(system, listed.position, listed.strain)
-    return is_stale(_at(system, moved.position, moved.strain), reference, listed.neighbors)
+    reference = at_state(system, listed.position, listed.strain)
+    return is_stale(at_state(system, moved.position, moved.strain), reference, listed.neighbors)
 
 
 def _renew(system: System, neighbors: Any, position: Array, strain: Any) -> Any:
     if neighbors is None:
         return None
-    return update_neighbors(_at(system, position, strain), neighbors)
+    return update_neighbors(at_state(system, position, strain), neighbors)
 
 
 def _renew_all(problem: Problem, carry: Carry, replicated: bool) -> Listed:
@@ -356,55 +318,6 @@ def _renew_all(problem: Problem, carry: Carry, replicated: bool) -> Listed:
         problem.system, carry.listed.neighbors, moved.position, moved.strain
     )
     return Listed(neighbors, moved.position, moved.strain)
-
-
-def _forced(energy_fn: EnergyFn, system: System, neighbors: Any, state: State) -> State:
-    """The state with the forces, and where the cell moves the virial, of its positions."""
-    here = _at(system, state.position, state.strain)
-    if state.strain is None:
-        return replace(state, force=forces(energy_fn)(here, neighbors))
-
-    def energy(position, growth):
-        scaled = here.replace(positions=position * (1.0 + growth), cell=here.cell * (1.0 + growth))
-        return energy_fn(scaled, neighbors)
-
-    slope, by_growth = jax.grad(energy, (0, 1))(state.position, jnp.zeros_like(state.strain))
-    return replace(state, force=-slope, virial=-by_growth)
-
-
-def _frame(
-    ensemble: Ensemble,
-    energy_fn: EnergyFn,
-    system: System,
-    neighbors: Any,
-    state: State,
-    shadow: bool,
-) -> Frames:
-    here = _at(system, state.position, state.strain)
-    potential, kinetic = energy_fn(here, neighbors), kinetic_energy(state)
-    # Half a step before and after, momenta differ from the present ones by half the force.
-    square = jnp.sum(state.force**2 / state.mass)
-    conserved = ensemble.conserved(state, potential)
-    shadowed = pressure = None
-    if shadow:
-        speed = state.momentum / state.mass
-        curvature = jnp.sum(speed * hessian_vector(energy_fn)(here, speed, neighbors))
-        shadowed = potential + kinetic + curvature / 12.0 - square / 24.0
-    if state.strain is not None and here.cell is not None:
-        pressure = (2.0 * kinetic + state.virial) / (3.0 * volume(here.cell))
-    return Frames(
-        state.step,
-        state.position,
-        ensemble.velocities(state),
-        state.force,
-        potential,
-        kinetic,
-        kinetic + square / 8.0,
-        conserved,
-        shadowed,
-        state.strain,
-        pressure,
-    )
 
 
 def _displaced(new: State, old: State) -> Float[Array, " atoms"]:

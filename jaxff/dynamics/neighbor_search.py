@@ -109,25 +109,29 @@ def covers(plan: SearchPlan, thickness: Float[Array, "3"]) -> Bool[Array, ""]:
 
 def _as_pairs(
     others: Int[Array, "atoms width"],
-    images: Int[Array, "atoms width 3"],
+    images: list[Int[Array, "atoms width"]],
     whole: Int[Array, "atoms 3"],
 ) -> Pairs:
     atoms, width = others.shape
-    real = (others < atoms)[..., None]
-    shifts = images + whole[:, None] - whole[jnp.where(real[..., 0], others, 0)]
+    real = others < atoms
+    safe = jnp.where(real, others, 0)
+    shifts = [
+        jnp.where(real, image + column[:, None] - column[safe], 0)
+        for image, column in zip(images, whole.T, strict=True)
+    ]
     centers = jnp.repeat(jnp.arange(atoms, dtype=jnp.int32), width)
     return Pairs(
-        centers, others.reshape(-1), jnp.where(real, shifts, 0).reshape(-1, 3), atoms, width
+        centers, others.reshape(-1), jnp.stack(shifts, axis=-1).reshape(-1, 3), atoms, width
     )
 
 
-_Found = tuple[Array, Array, Array]
-"""Neighbours (atoms, width), their images (atoms, width, 3), and whether some did not fit."""
+_Found = tuple[Array, list[Array], Array]
+"""Neighbours (atoms, width), their images by direction, and whether some did not fit."""
 
 
 def _compare_all(plan: SearchPlan, points: Array, cell: Array, real: Array) -> _Found:
     """Every atom with every other and its images, nearest ones first."""
-    atoms, periodic = len(points), jnp.asarray(plan.periodic)
+    atoms = len(points)
     offsets = jnp.asarray(_offsets(plan.reach), jnp.int32)
     stride = -(-atoms // 32)
     columns = [jnp.pad(points[:, k], (0, 32 * stride - atoms)) for k in range(3)]
@@ -159,10 +163,13 @@ def _compare_all(plan: SearchPlan, points: Array, cell: Array, real: Array) -> _
     empty = bit == 32
     word, bit = (jnp.where(empty, 0, x) for x in (word, bit))
     # Whole divisions are slow, and of no use where only the nearest images are near enough.
-    image, place = jnp.divmod(word, stride) if any(plan.reach) else (0, word)
+    image, place = jnp.divmod(word, stride) if any(plan.reach) else (None, word)
     others = bit * stride + place
-    images = jnp.where(periodic, -jnp.round(points[others] - points[:, None]), 0.0)
-    images = images.astype(jnp.int32) + offsets[image]
+    images = []
+    for column, offset, periodic in zip(points.T, offsets.T, plan.periodic, strict=True):
+        nearest = jnp.round(column[:, None] - column[others]) if periodic else 0.0 * others
+        nearest = nearest.astype(jnp.int32)
+        images.append(nearest if image is None else nearest + offset[image])
     return jnp.where(empty, atoms, others), images, jnp.any(many)
 
 
@@ -200,10 +207,12 @@ def _compare_linked(plan: SearchPlan, points: Array, cell: Array, real: Array) -
         empty = bit == 32
         slots = jnp.where(empty, 0, bit * packed.shape[1] + word)
         chosen = jnp.take_along_axis(others.reshape(len(indices), -1), slots, axis=1)
-        images = jnp.take_along_axis(image, (slots // plan.room)[..., None], axis=1)
-        return jnp.where(empty, atoms, chosen).astype(jnp.int32), images, many
+        images = [
+            jnp.take_along_axis(image[..., k], slots // plan.room, axis=1) for k in range(3)
+        ]
+        return jnp.where(empty, atoms, chosen).astype(jnp.int32), *images, many
 
-    others, images, many = _in_blocks(rows, atoms, plan.candidates(atoms))
+    others, *images, many = _in_blocks(rows, atoms, plan.candidates(atoms))
     return others, images, jnp.any(many) | crowded
 
 
@@ -288,12 +297,19 @@ def _select(
     left = (rank - jnp.where(word > 0, before, 0)).astype(jnp.uint32)
     word = jnp.minimum(word, words - 1)
     part = jnp.take_along_axis(packed, word, axis=1)
-    bit = jnp.zeros_like(word)
-    for half in (16, 8, 4, 2, 1):
-        low = part & jnp.uint32((1 << half) - 1)
+
+    def halve(step: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        part, left, bit = state
+        half = jnp.uint32(16) >> step.astype(jnp.uint32)
+        low = part & ((jnp.uint32(1) << half) - 1)
         count = jax.lax.population_count(low)
         upper = left >= count
-        left = jnp.where(upper, left - count, left)
-        part = jnp.where(upper, part >> half, low)
-        bit = bit + jnp.where(upper, half, 0)
+        return (
+            jnp.where(upper, part >> half, low),
+            jnp.where(upper, left - count, left),
+            bit + jnp.where(upper, half, 0).astype(jnp.int32),
+        )
+
+    # A loop: written out, each of the five steps would be computed again for every later one.
+    bit = jax.lax.fori_loop(0, 5, halve, (part, left, jnp.zeros_like(word)))[2]
     return word, jnp.where(rank < through[:, -1:], bit, 32), through[:, -1] > width

@@ -209,7 +209,9 @@ def is_stale(system: System, reference: System, neighbors: Neighbors) -> Bool[Ar
     moved = jnp.where((system.numbers > 0)[:, None], system.positions, 0.0)
     origin = jnp.where((system.numbers > 0)[:, None], reference.positions, 0.0)
     strained = jnp.zeros((), moved.dtype)
-    if system.cell is not None and reference.cell is not None:
+    # The same array where the cell is fixed: then nothing is computed of it in every step.
+    fixed = system.cell is reference.cell
+    if system.cell is not None and reference.cell is not None and not fixed:
         periodic = neighbors.plan[0].periodic if neighbors.plan else (True, True, True)
         old, new = completed(reference, periodic), completed(system, periodic)
         change = _deformation(old, new)

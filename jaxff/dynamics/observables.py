@@ -15,6 +15,7 @@ __all__ = [
     "angular_momentum",
     "degrees_of_freedom",
     "energy_drift",
+    "inefficiency",
     "kinetic_energy",
     "temperature",
     "total_momentum",
@@ -123,15 +124,22 @@ def energy_drift(
     slope = np.sum(centred * energy) / spread
     residuals = energy - slope * centred
     variance = np.sum(residuals**2) / (len(times) - 2)
-    return Drift(float(slope), float(np.sqrt(variance * _inefficiency(residuals) / spread)))
+    return Drift(float(slope), float(np.sqrt(variance * inefficiency(residuals) / spread)))
 
 
-def _inefficiency(series: Float[np.ndarray, " frames"]) -> float:
-    """Number of frames per independent one, at least 1."""
+def inefficiency(series: Float[np.ndarray, " frames"]) -> float:
+    r"""Statistical inefficiency :math:`1 + 2 \sum_t \rho(t)`, at least 1.
+
+    The sum ends where the correlation, in pairs of lags, first turns negative.
+
+    Reference:
+        Geyer, Stat. Sci. 7, 473 (1992), doi:10.1214/ss/1177011137 (initial positive sequence).
+    """
+    series = np.asarray(series, np.float64)
     count = len(series)
-    spectrum = np.abs(np.fft.rfft(series, 2 * count)) ** 2
-    correlation = np.fft.irfft(spectrum)[:count]
-    if correlation[0] <= 0.0:
+    centred = series - series.mean()
+    correlation = np.fft.irfft(np.abs(np.fft.rfft(centred, 2 * count)) ** 2)[:count]
+    if not correlation[0] > 0.0:
         return 1.0
     correlation = correlation / correlation[0]
     pairs = correlation[: count - count % 2].reshape(-1, 2).sum(axis=1)

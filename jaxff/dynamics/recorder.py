@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from jaxff.dynamics import loop
+from jaxff.dynamics.frames import Frames
 from jaxff.dynamics.observables import temperature as kinetic_temperature
 from jaxff.dynamics.simulation import Simulation
 from jaxff.dynamics.trajectory import Restart, Trajectory, join
@@ -25,10 +26,10 @@ class Recorder:
         self.simulation, self.keep_frames = simulation, keep_frames
         self.listeners = [listener for listener in (writer, progress) if listener is not None]
         self.parts: list[Trajectory] = []
-        self.pending: list[loop.Frames] = []
+        self.pending: list[Frames] = []
         self.freedom: Any = 3 * simulation.system.atom_count
 
-    def begin(self, carry: loop.Carry, first: loop.Frames) -> None:
+    def begin(self, carry: loop.Carry, first: Frames) -> None:
         """Record step 0.
 
         Raises:
@@ -44,7 +45,7 @@ class Recorder:
         self.pending.append(first)
         self.flush(carry, 0)
 
-    def resume(self, carry: loop.Carry, restart: Restart, empty: loop.Frames) -> None:
+    def resume(self, carry: loop.Carry, restart: Restart, empty: Frames) -> None:
         """Begin without a frame, from a restart file."""
         self._read_freedom(carry.state)
         self.parts = [self._trajectory(jax.tree.map(np.asarray, empty), restart)]
@@ -53,7 +54,7 @@ class Recorder:
         freedom = np.asarray(state.freedom)
         self.freedom = int(freedom) if freedom.ndim == 0 else freedom
 
-    def add(self, frames: loop.Frames, count: int) -> None:
+    def add(self, frames: Frames, count: int) -> None:
         """Keep the first ``count`` frames until the chunk is complete."""
         self.pending.append(jax.tree.map(lambda x: np.asarray(x)[:count], frames))
 
@@ -66,7 +67,7 @@ class Recorder:
         for listener in self.listeners:
             listener(part)
 
-    def _trajectory(self, frames: loop.Frames, restart: Restart) -> Trajectory:
+    def _trajectory(self, frames: Frames, restart: Restart) -> Trajectory:
         system = self.simulation.system
         if self.simulation.replicas is not None:
             # Frames are recorded one after the other; replicas come first in the result.

@@ -10,7 +10,7 @@ import numpy as np
 from jaxff import units
 from jaxff.dynamics import descent as loop
 from jaxff.dynamics.minimizers import Fire, Lbfgs, Minimizer
-from jaxff.neighbors import NeighborListFns, Pairs, neighbor_list
+from jaxff.neighbors import NeighborListFns, lists_to_keep
 from jaxff.potential import EnergyFn, as_pytree
 from jaxff.system import System
 from jaxff.types import Array, Float
@@ -133,7 +133,7 @@ def relax(
         jnp.asarray(patience, jnp.int32),
         jnp.asarray(max_steps + 1, jnp.int32),
     )
-    lists = _neighbor_list(energy_fn, neighbors)
+    lists = lists_to_keep(getattr(energy_fn, "cutoffs", ()), neighbors)
     found, history = _run(as_pytree(energy_fn), space, lists, limits, minimizer, progress)
     return _result(space, found, history)
 
@@ -176,18 +176,6 @@ def _space(system: System, cell: str, pressure: float, fixed: Any) -> loop.Space
         jnp.asarray(pressure * units.GIGAPASCAL, kind),
         cell,
     )
-
-
-def _neighbor_list(energy_fn: EnergyFn, given: NeighborListFns | None) -> NeighborListFns | None:
-    cutoffs = getattr(energy_fn, "cutoffs", ())
-    if given is None:
-        return neighbor_list(cutoffs, skin=1.0) if cutoffs else None
-    if not all(skin > 0 for skin in given.skins):
-        raise ValueError(
-            f"a relaxation needs neighbor lists with a positive skin, got {given.skins} Å: "
-            "neighbor_list(cutoffs, skin=1.0)"
-        )
-    return given
 
 
 def _run(
@@ -235,22 +223,8 @@ def _list(
     if old is not None:
         # Buffers of the old length where they have room: another length would be compiled again.
         both = zip(found.pairs, old.neighbors.pairs, strict=True)
-        found = replace(found, pairs=tuple(_fit(new, len(last.centers)) for new, last in both))
+        found = replace(found, pairs=tuple(new.resized(len(last.centers)) for new, last in both))
     return loop.Listed(found, rows)
-
-
-def _fit(pairs: Pairs, room: int) -> Pairs:
-    """Pairs in a buffer of at least ``room``, and exactly so long if they fit."""
-    centers, others, shifts = (np.asarray(x) for x in (pairs.centers, pairs.others, pairs.shifts))
-    if np.count_nonzero(centers < pairs.atoms) > room:
-        return pairs
-    grow = max(0, room - len(centers))
-    return Pairs(
-        jnp.asarray(np.pad(centers[:room], (0, grow), constant_values=pairs.atoms)),
-        jnp.asarray(np.pad(others[:room], (0, grow), constant_values=pairs.atoms)),
-        jnp.asarray(np.pad(shifts[:room], ((0, grow), (0, 0)))),
-        pairs.atoms,
-    )
 
 
 def _result(space: loop.Space, found: loop.Descent, history: np.ndarray) -> Relaxation:

@@ -14,7 +14,7 @@ from jaxff.dynamics.precision import check_precision
 from jaxff.dynamics.recorder import Recorder
 from jaxff.dynamics.simulation import Simulation
 from jaxff.dynamics.trajectory import Restart, Trajectory
-from jaxff.neighbors import NeighborListFns, neighbor_list
+from jaxff.neighbors import NeighborListFns, lists_to_keep
 from jaxff.potential import EnergyFn, as_pytree
 from jaxff.system import System
 from jaxff.types import Array, Float
@@ -112,7 +112,7 @@ def run(
     system = _replicate(system, replicas)
     if restart is not None:
         system = _at_restart(system, restart)
-    pairs = _neighbor_list(energy_fn, neighbors)
+    pairs = lists_to_keep(getattr(energy_fn, "cutoffs", ()), neighbors)
     kelvin = _temperature(temperature, ensemble, velocities, restart)
     data = _key(key, ensemble, velocities, restart, system)
     check_precision(energy_fn, system, pairs)
@@ -254,18 +254,6 @@ def _masses(masses: Any, system: System) -> Float[np.ndarray, "*replicas atoms"]
     if given.shape[-1:] != system.numbers.shape[-1:] or not np.all(given > 0):
         raise ValueError(f"masses must be {system.atom_count} positive numbers in amu, got {given}")
     return np.broadcast_to(given, system.numbers.shape)
-
-
-def _neighbor_list(energy_fn: EnergyFn, given: NeighborListFns | None) -> NeighborListFns | None:
-    cutoffs = getattr(energy_fn, "cutoffs", ())
-    if given is None:
-        return neighbor_list(cutoffs, skin=1.0) if cutoffs else None
-    if not all(skin > 0 for skin in given.skins):
-        raise ValueError(
-            f"dynamics needs neighbor lists with a positive skin, got {given.skins} Å: "
-            "neighbor_list(cutoffs, skin=1.0)"
-        )
-    return given
 
 
 def _temperature(

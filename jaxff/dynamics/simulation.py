@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxff.dynamics import loop
 from jaxff.dynamics.ensembles import Ensemble
+from jaxff.dynamics.frames import Frames
 from jaxff.dynamics.neighbor_update import SearchPlan, allocate
 from jaxff.dynamics.trajectory import Restart
 from jaxff.neighbors import NeighborListFns, Neighbors, Pairs
@@ -70,14 +71,14 @@ class Simulation:
 
     def start(
         self, temperature: float | None, velocities: Any, freedom: int | None
-    ) -> tuple[loop.Carry, loop.Frames]:
+    ) -> tuple[loop.Carry, Frames]:
         """State and frame at step 0."""
         neighbors = self._template(self._plan(self.system.positions, None, None))
         arguments = self._start_arguments(neighbors, temperature, velocities, freedom)
         state, listed, frames = self._start()(*arguments)
         return self._carry(state, listed, 0, loop.RUNNING), frames
 
-    def resume(self, restart: Restart) -> tuple[loop.Carry, loop.Frames]:
+    def resume(self, restart: Restart) -> tuple[loop.Carry, Frames]:
         """State of a restart file, and no frames.
 
         Raises:
@@ -141,7 +142,7 @@ class Simulation:
         every: int,
         capacity: int,
         max_displacement: float,
-    ) -> tuple[loop.Carry, loop.Frames, Array]:
+    ) -> tuple[loop.Carry, Frames, Array]:
         """Run to step ``stop`` or to the first trouble; see :func:`jaxff.dynamics.loop.advance`."""
         return loop.advance(
             self.problem,

@@ -19,7 +19,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from jaxff import io
 from jaxff.derivatives import observe
 from jaxff.interfaces import sgdml
-from jaxff.neighbors import Neighbors, Pairs, neighbor_list
+from jaxff.neighbors import Neighbors, neighbor_list
 from jaxff.potential import EnergyFn, as_pytree, bind
 from jaxff.system import System
 
@@ -185,7 +185,7 @@ class JaxffCalculator(Calculator):
         found = self._lists.allocate(system)
         atoms = system.atom_count
         room = self._room.get(atoms, (0,) * len(found.pairs))
-        pairs = tuple(_fit(p, size) for p, size in zip(found.pairs, room, strict=True))
+        pairs = tuple(p.resized(size) for p, size in zip(found.pairs, room, strict=True))
         self._room[atoms] = tuple(len(p.centers) for p in pairs)
         found = Neighbors(pairs, found.overflow, found.cutoffs, found.skins)
         self._listed = system, jax.device_put(found, self.device)
@@ -300,20 +300,6 @@ def _valid(before: System, neighbors: Neighbors, now: System) -> bool:
     far = np.sqrt(np.max(np.sum((new - old) ** 2, axis=-1), initial=0.0))
     reach = np.asarray(neighbors.cutoffs)
     return bool(np.all(norm * (reach + 2.0 * far) <= reach + np.asarray(neighbors.skins)))
-
-
-def _fit(pairs: Pairs, room: int) -> Pairs:
-    """Pairs in a buffer of at least ``room``, and exactly so long if they fit."""
-    centers, others, shifts = (np.asarray(x) for x in (pairs.centers, pairs.others, pairs.shifts))
-    if np.count_nonzero(centers < pairs.atoms) > room:
-        return pairs
-    grow = max(0, room - len(centers))
-    return Pairs(
-        jnp.asarray(np.pad(centers[:room], (0, grow), constant_values=pairs.atoms)),
-        jnp.asarray(np.pad(others[:room], (0, grow), constant_values=pairs.atoms)),
-        jnp.asarray(np.pad(shifts[:room], ((0, grow), (0, 0)))),
-        pairs.atoms,
-    )
 
 
 def _bucket(count: int) -> int:

@@ -5,8 +5,8 @@ built. The recipe of low rank may be asked for a larger factor, with which
 :func:`jaxff.linalg.solvers.conjugate_gradient` begins anew when progress stalls.
 """
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+import functools
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,7 @@ def nystroem(
     form: str = "woodbury",
     memory: float | None = None,
     seed: int = 0,
-) -> "Nystroem":
+) -> Preconditioner:
     """Preconditioner of low rank from columns of the matrix.
 
     Args:
@@ -75,125 +75,110 @@ def nystroem(
         raise ValueError(f"columns must be one of {sorted(selection.RULES)}, got {columns!r}")
     if form not in ("woodbury", "spectral"):
         raise ValueError(f"form must be 'woodbury' or 'spectral', got {form!r}")
-    return Nystroem(columns, rank, form, memory, seed)
+    return functools.partial(_nystroem, columns, rank, form, memory, seed)
 
 
-@dataclass(frozen=True)
-class Nystroem:
-    """See :func:`nystroem`."""
-
-    columns: str
-    rank: Rank
-    form: str
-    memory: float | None
-    seed: int
-
-    def __call__(
-        self,
-        operator: KernelOperator,
-        diagonal: Float[np.ndarray, " n"],
-        *,
-        growth: float = 1.0,
-        scores: Float[np.ndarray, " n"] | None = None,
-    ) -> LowRank:
-        """Choose the columns, fetch and factorise them."""
-        rank = resolve_rank(
-            self.rank, operator, growth=growth, memory=self.memory,
-            regularization=float(np.exp(np.mean(np.log(diagonal)))),
-        )  # fmt: skip
-        rng = np.random.default_rng(self.seed if growth == 1.0 else [self.seed, round(growth * 64)])
-        factor, index, jitter = self._factor(operator, diagonal, rank, rng, scores)
-        if self.form == "woodbury":
-            return low_rank.woodbury(factor, diagonal, index, jitter)
-        return low_rank.spectral(factor, diagonal, index, jitter)
-
-    def _factor(self, operator, diagonal, rank, rng, scores):
-        # Where a factor is at hand already, its columns are not computed a second time.
-        if self.columns == "pivoted_cholesky":
-            found = greedy(operator, rank)
-            return found.factor, found.pivots, 0.0
-        if self.columns == "random_pivoted_cholesky":
-            found = randomly(operator, rank, rng)
-            return found.factor, found.pivots, 0.0
-        if scores is not None and self.columns.startswith("leverage"):
-            index = selection.sample(scores, rank, rng)
-        else:
-            index = selection.RULES[self.columns](operator, diagonal, rank, rng)
-        factor, jitter = low_rank.nystroem_factor(operator.columns(index), index)
-        return factor, index, jitter
+def _nystroem(
+    columns: str,
+    wanted: Rank,
+    form: str,
+    memory: float | None,
+    seed: int,
+    operator: KernelOperator,
+    diagonal: Float[np.ndarray, " n"],
+    *,
+    growth: float = 1.0,
+    scores: Float[np.ndarray, " n"] | None = None,
+) -> LowRank:
+    """Choose the columns, fetch and factorise them."""
+    rank = resolve_rank(
+        wanted, operator, growth=growth, memory=memory,
+        regularization=float(np.exp(np.mean(np.log(diagonal)))),
+    )  # fmt: skip
+    rng = np.random.default_rng(seed if growth == 1.0 else [seed, round(growth * 64)])
+    factor, index, jitter = _factor(columns, operator, diagonal, rank, rng, scores)
+    build = low_rank.woodbury if form == "woodbury" else low_rank.spectral
+    return build(factor, diagonal, index, jitter)
 
 
-def svd(rank: int | float) -> "Svd":
+def _factor(
+    columns: str,
+    operator: KernelOperator,
+    diagonal: Float[np.ndarray, " n"],
+    rank: int,
+    rng: np.random.Generator,
+    scores: Float[np.ndarray, " n"] | None,
+) -> tuple[Any, Any, float]:
+    """A factor of the approximation, its columns and the jitter it needed."""
+    # Where a factor is at hand already, its columns are not computed a second time.
+    if columns == "pivoted_cholesky":
+        found = greedy(operator, rank)
+        return found.factor, found.pivots, 0.0
+    if columns == "random_pivoted_cholesky":
+        found = randomly(operator, rank, rng)
+        return found.factor, found.pivots, 0.0
+    if scores is not None and columns.startswith("leverage"):
+        index = selection.sample(scores, rank, rng)
+    else:
+        index = selection.RULES[columns](operator, diagonal, rank, rng)
+    factor, jitter = low_rank.nystroem_factor(operator.columns(index), index)
+    return factor, index, jitter
+
+
+def svd(rank: int | float) -> Preconditioner:
     r"""The best preconditioner of a rank, from the leading eigenvectors of the dense matrix.
 
     For study: it costs more than solving the system directly. With equal diagonal entries λ, the
     largest eigenvalue of the preconditioned system is :math:`1 + s_{k+1}/\lambda`.
     """
-    return Svd(rank)
+    return functools.partial(_svd, rank)
 
 
-@dataclass(frozen=True)
-class Svd:
-    """See :func:`svd`."""
+def _svd(
+    wanted: int | float,
+    operator: KernelOperator,
+    diagonal: Float[np.ndarray, " n"],
+    *,
+    growth: float = 1.0,
+    scores: Float[np.ndarray, " n"] | None = None,
+) -> LowRank:
+    from scipy.linalg import eigh
 
-    rank: int | float
-
-    def __call__(
-        self,
-        operator: KernelOperator,
-        diagonal: Float[np.ndarray, " n"],
-        *,
-        growth: float = 1.0,
-        scores: Float[np.ndarray, " n"] | None = None,
-    ) -> LowRank:
-        """Diagonalise the dense matrix."""
-        from scipy.linalg import eigh
-
-        del scores
-        size = operator.size
-        rank = resolve_rank(self.rank, operator, growth=growth)
-        values, vectors = eigh(operator.dense(), subset_by_index=(size - rank, size - 1))
-        factor = vectors * np.sqrt(np.maximum(values, 0.0))
-        return low_rank.woodbury(np.asfortranarray(factor), diagonal)
+    del scores
+    size = operator.size
+    rank = resolve_rank(wanted, operator, growth=growth)
+    values, vectors = eigh(operator.dense(), subset_by_index=(size - rank, size - 1))
+    factor = vectors * np.sqrt(np.maximum(values, 0.0))
+    return low_rank.woodbury(np.asfortranarray(factor), diagonal)
 
 
-def block_jacobi(block: int | None = None) -> "BlockJacobi":
+def block_jacobi(block: int | None = None) -> Preconditioner:
     """Inverses of the blocks on the diagonal, one per reference unless a size is given."""
-    return BlockJacobi(block)
+    return functools.partial(_block_jacobi, block)
 
 
-@dataclass(frozen=True)
-class BlockJacobi:
-    """See :func:`block_jacobi`."""
-
-    block: int | None
-
-    def __call__(
-        self,
-        operator: KernelOperator,
-        diagonal: Float[np.ndarray, " n"],
-        *,
-        growth: float = 1.0,
-        scores: Float[np.ndarray, " n"] | None = None,
-    ) -> LowRank:
-        """Invert the blocks; growth changes nothing."""
-        del growth, scores
-        size = operator.size
-        block = self.block or getattr(operator, "block", 1)
-        inverses = []
-        for start in range(0, size, block):
-            index = np.arange(start, min(start + block, size))
-            corner = operator.columns(index)[index]
-            corner = 0.5 * (corner + corner.T) + np.diag(diagonal[index])
-            lower, _ = low_rank.cholesky_with_jitter(corner)
-            inverse = np.linalg.inv(lower)
-            inverse = np.pad(inverse.T @ inverse, (0, block - len(index)))
-            inverses.append(inverse)
-        stored = jnp.asarray(np.stack(inverses))
-        return LowRank(
-            jax.tree_util.Partial(_apply_blocks, stored),
-            0, 0.0, np.zeros(size), None, stored.nbytes,
-        )  # fmt: skip
+def _block_jacobi(
+    block: int | None,
+    operator: KernelOperator,
+    diagonal: Float[np.ndarray, " n"],
+    *,
+    growth: float = 1.0,
+    scores: Float[np.ndarray, " n"] | None = None,
+) -> LowRank:
+    del growth, scores  # there is no rank to raise
+    size = operator.size
+    block = block or getattr(operator, "block", 1)
+    inverses = []
+    for start in range(0, size, block):
+        index = np.arange(start, min(start + block, size))
+        corner = operator.columns(index)[index]
+        corner = 0.5 * (corner + corner.T) + np.diag(diagonal[index])
+        lower, _ = low_rank.cholesky_with_jitter(corner)
+        inverse = np.linalg.inv(lower)
+        inverses.append(np.pad(inverse.T @ inverse, (0, block - len(index))))
+    stored = jnp.asarray(np.stack(inverses))
+    apply = jax.tree_util.Partial(_apply_blocks, stored)
+    return LowRank(apply, 0, 0.0, np.zeros(size), None, stored.nbytes)
 
 
 @jax.jit
@@ -205,29 +190,21 @@ def _apply_blocks(inverses: Array, vector: Array) -> Array:
     return result.reshape(count * block, *tail)[: len(vector)]
 
 
-def identity() -> "Identity":
+def identity() -> Preconditioner:
     """No preconditioner but the diagonal that is added: for comparison."""
-    return Identity()
+    return _identity
 
 
-@dataclass(frozen=True)
-class Identity:
-    """See :func:`identity`."""
-
-    def __call__(
-        self,
-        operator: KernelOperator,
-        diagonal: Float[np.ndarray, " n"],
-        *,
-        growth: float = 1.0,
-        scores: Float[np.ndarray, " n"] | None = None,
-    ) -> LowRank:
-        """Divide by the diagonal."""
-        del growth, scores
-        return LowRank(
-            jax.tree_util.Partial(_divide, jnp.asarray(diagonal)),
-            0, 0.0, np.zeros(operator.size), None, 0,
-        )  # fmt: skip
+def _identity(
+    operator: KernelOperator,
+    diagonal: Float[np.ndarray, " n"],
+    *,
+    growth: float = 1.0,
+    scores: Float[np.ndarray, " n"] | None = None,
+) -> LowRank:
+    del growth, scores
+    apply = jax.tree_util.Partial(_divide, jnp.asarray(diagonal))
+    return LowRank(apply, 0, 0.0, np.zeros(operator.size), None, 0)
 
 
 @jax.jit

@@ -1,24 +1,15 @@
 """The Lennard-Jones potential."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 
 from jaxff.cell import volume
-from jaxff.physics.pairs import (
-    PairTerm,
-    atomic_numbers,
-    named_parameters,
-    pair_energy,
-    pair_table,
-    truncation,
-)
-from jaxff.potential import Bound, Potential, Spec
+from jaxff.physics.species import atomic_numbers, pair_table, species_potential
+from jaxff.potential import Bound, Potential
 from jaxff.system import System
-from jaxff.types import Array, Float, Outputs, Params
+from jaxff.types import Array, Float, Params
 
 __all__ = ["TailCorrection", "lennard_jones", "tail_correction"]
 
@@ -59,41 +50,10 @@ def lennard_jones(
         Lennard-Jones, Proc. R. Soc. A 106, 463 (1924), doi:10.1098/rspa.1924.0082; truncations:
         Allen & Tildesley, Computer Simulation of Liquids, 2nd ed. (2017), section 5.2.
     """
-    return _potential(atomic_numbers(elements), float(cutoff), truncation, onset)
-
-
-# Equal arguments give the same object, so that equal potentials share compiled code.
-@functools.lru_cache(maxsize=64)
-def _potential(
-    elements: tuple[int, ...], cutoff: float, kind: str, onset: float | None
-) -> Potential:
-    checked = truncation(kind, cutoff, onset)
-    parameters = functools.partial(_parameters, elements)
-    term = PairTerm(cutoff, parameters, _function, *checked, elements)
-
-    def init(key: Any = None, system: Any = None, neighbors: Any = None, **named: Any) -> Params:
-        del key, system, neighbors  # nothing random, nothing read off atoms
-        given = named_parameters(named, ("epsilon", "sigma"))
-        return {k: jnp.asarray(_table(k, v, len(elements))) for k, v in given.items()}
-
-    def apply(params: Params, system: System, neighbors: Any = None) -> Outputs:
-        return pair_energy(term, params, system, neighbors)
-
-    arguments = {"elements": list(elements), "cutoff": cutoff, "truncation": kind, "onset": onset}
-    return Potential(init, apply, (cutoff,), spec=Spec("lennard_jones", arguments))
-
-
-def _table(name: str, value: Any, count: int) -> Float[np.ndarray, "..."]:
-    """One number per element or a table of pairs, checked."""
-    array = np.atleast_1d(np.asarray(value, float))
-    if array.shape not in ((count,), (count, count)):
-        raise ValueError(
-            f"{name} must be one number per element ({count}) or a table {(count, count)}, "
-            f"got shape {array.shape}"
-        )
-    if not (np.isfinite(array).all() and (array >= 0).all() and np.array_equal(array, array.T)):
-        raise ValueError(f"{name} must be finite, not negative and symmetric, got {value}")
-    return array
+    return species_potential(
+        "lennard_jones", atomic_numbers(elements), float(cutoff), truncation, onset,
+        _parameters, _function, ("epsilon", "sigma"), mixes=True,
+    )  # fmt: skip
 
 
 def mixed(

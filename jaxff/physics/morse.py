@@ -1,24 +1,14 @@
 """The Morse potential between atoms that are not bonded by name."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
-from jaxff.physics.pairs import (
-    PairTerm,
-    atomic_numbers,
-    distance,
-    named_parameters,
-    pair_energy,
-    pair_table,
-    truncation,
-)
-from jaxff.potential import Potential, Spec
-from jaxff.system import System
-from jaxff.types import Array, Outputs, Params
+from jaxff.physics.pairs import distance
+from jaxff.physics.species import atomic_numbers, pair_table, species_potential
+from jaxff.potential import Potential
+from jaxff.types import Array, Params
 
 __all__ = ["morse"]
 
@@ -50,40 +40,10 @@ def morse(
     Reference:
         Morse, Phys. Rev. 34, 57 (1929), doi:10.1103/PhysRev.34.57.
     """
-    return _potential(atomic_numbers(elements), float(cutoff), truncation, onset)
-
-
-@functools.lru_cache(maxsize=64)
-def _potential(
-    elements: tuple[int, ...], cutoff: float, kind: str, onset: float | None
-) -> Potential:
-    checked = truncation(kind, cutoff, onset)
-    parameters = functools.partial(_parameters, elements)
-    term = PairTerm(cutoff, parameters, _function, *checked, elements)
-
-    def init(key: Any = None, system: Any = None, neighbors: Any = None, **named: Any) -> Params:
-        del key, system, neighbors  # nothing random, nothing read off atoms
-        given = named_parameters(named, NAMES)
-        return {k: jnp.asarray(_table(k, v, len(elements))) for k, v in given.items()}
-
-    def apply(params: Params, system: System, neighbors: Any = None) -> Outputs:
-        return pair_energy(term, params, system, neighbors)
-
-    arguments = {"elements": list(elements), "cutoff": cutoff, "truncation": kind, "onset": onset}
-    return Potential(init, apply, (cutoff,), spec=Spec("morse", arguments))
-
-
-def _table(name: str, value: Any, count: int) -> np.ndarray:
-    array = np.asarray(value, float)
-    if array.ndim < 2 and array.size == count == 1:
-        array = array.reshape(1, 1)
-    if array.shape != (count, count):
-        raise ValueError(
-            f"{name} must be a table of pairs {(count, count)}, got shape {array.shape}"
-        )
-    if not (np.isfinite(array).all() and (array >= 0).all() and np.array_equal(array, array.T)):
-        raise ValueError(f"{name} must be finite, not negative and symmetric, got {value}")
-    return array
+    return species_potential(
+        "morse", atomic_numbers(elements), float(cutoff), truncation, onset,
+        _parameters, _function, NAMES, mixes=False,
+    )  # fmt: skip
 
 
 def _parameters(elements: tuple[int, ...], params: Params, first: Array, second: Array) -> Any:

@@ -8,16 +8,14 @@ parameters follow by ordinary differentiation.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from jaxff import elements as periodic_table
 from jaxff.neighbors import Pairs, displacements, sum_pairs
 from jaxff.radial.cutoffs import switching
 from jaxff.system import System, sum_atoms, to_atoms
@@ -26,11 +24,8 @@ from jaxff.types import Array, Bool, Float, Outputs, Params
 __all__ = [
     "PairTerm",
     "Truncation",
-    "atomic_numbers",
     "distance",
-    "named_parameters",
     "pair_energy",
-    "pair_table",
     "truncation",
 ]
 
@@ -107,45 +102,6 @@ def truncation(kind: str, cutoff: float, onset: float | None) -> tuple[Truncatio
     if not 0.0 <= start < cutoff:
         raise ValueError(f"onset must be from 0 to below the cutoff, {cutoff} Å; got {start} Å")
     return cast(Truncation, kind), start
-
-
-def atomic_numbers(elements: Sequence[str | int] | str | int) -> tuple[int, ...]:
-    """Atomic numbers of symbols or numbers, in the order given.
-
-    Raises:
-        ValueError: For none, duplicates, or what is no element.
-    """
-    listed = [elements] if isinstance(elements, str | int) else list(elements)
-    known = list(periodic_table.symbols(np.arange(119)))
-    if unknown := [e for e in listed if (e not in known[1:] if isinstance(e, str) else e < 1)]:
-        raise ValueError(f"elements must be symbols or atomic numbers, got {unknown}")
-    numbers = tuple(known.index(e) if isinstance(e, str) else int(e) for e in listed)
-    if not numbers or len(set(numbers)) < len(numbers):
-        raise ValueError(f"elements must be named once each, and at least one, got {listed}")
-    return numbers
-
-
-def named_parameters(named: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """What ``init`` was given by name, in this order.
-
-    Raises:
-        TypeError: If one is missing or unknown.
-    """
-    if set(named) != set(names):
-        raise TypeError(f"init takes by name {list(names)}, got {sorted(named)}")
-    return {name: named[name] for name in names}
-
-
-def pair_table(
-    table: Float[Array, "species species"], elements: tuple[int, ...], first: Array, second: Array
-) -> Array:
-    """Entries of a symmetric table for pairs of atomic numbers."""
-    if len(elements) == 1:
-        return table[0, 0]  # without looking up anything for every pair
-    index = np.zeros(max(elements) + 1, np.int32)
-    index[list(elements)] = np.arange(len(elements))
-    species = jnp.asarray(index)
-    return table[jnp.take(species, first, mode="clip"), jnp.take(species, second, mode="clip")]
 
 
 def pair_energy(term: PairTerm, params: Params, system: System, neighbors: Any) -> Outputs:

@@ -6,7 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxff import units
-from jaxff.physics.pairs import PairTerm, named_parameters, pair_energy, truncation
+from jaxff.physics.pairs import PairTerm, pair_energy, truncation
+from jaxff.physics.species import named_parameters
 from jaxff.potential import Potential, Spec
 from jaxff.system import System
 from jaxff.types import Array, Outputs, Params
