@@ -43,6 +43,7 @@ from jaxff.linalg import solvers
 HERE = Path(__file__).resolve().parent
 PEER = HERE.parent / "peers" / "sgdml_reference.py"
 SCALE = 20.0
+PARTS = ("assembly", "prediction", "memory")
 MACHINE = f"{platform.machine()}, 1 of {os.cpu_count()} cores"
 
 
@@ -119,7 +120,12 @@ def assembly(kernel, systems, data, options):
     return record
 
 
-def prediction(energy_fn, systems, data, options):
+def prediction(kernel, references, data, path, options):
+    # The time does not depend on the coefficients, so the references alone are timed.
+    potential = gdml.potential(kernel)
+    params = potential.init(jax.random.key(0), references, hyper={"lengthscale": SCALE})
+    energy_fn = bind(potential, params)
+    systems = data[data.splits["split_test_01"]].systems
     predict = jax.jit(lambda energy_fn, s: energy_and_forces(energy_fn)(s))
     one = jax.tree.map(lambda leaf: leaf[0], systems)
     record = {
@@ -130,7 +136,7 @@ def prediction(energy_fn, systems, data, options):
         times["per_cpu_s"] = batch / times["cpu_s"]
     if options.peer_python and options.peer_model:
         speeds = peer(
-            options.peer_python, "predict", data, "--frames", "split_test_01",
+            options.peer_python, "predict", path, "--frames", "split_test_01",
             "-m", options.peer_model, "--throughput",
         )["speed"]  # fmt: skip
         for batch in (1, 1000):
@@ -178,7 +184,7 @@ def main():
     parser.add_argument("--peer-model")
     parser.add_argument("--rounds", type=int, default=3, help="of the assembly")
     parser.add_argument("--fit-only", type=int)
-    parser.add_argument("--memory-only", action="store_true", help="renew that part of the record")
+    parser.add_argument("--renew", choices=PARTS, help="that part of the record only")
     parser.add_argument("--data", default=os.environ.get("JAXFF_DATA", "../shared/data"))
     options = parser.parse_args()
     path = Path(options.data, "rmd17", "rmd17_ethanol.npz").resolve()
@@ -188,24 +194,20 @@ def main():
     if options.fit_only:
         print(json.dumps(fit(kernel, data, options.fit_only)[1]))
         return
-    if options.memory_only:
-        record = json.loads((HERE / "sgdml.json").read_text())
-        record["memory"] = memory(min(options.count, 500))
-        (HERE / "sgdml.json").write_text(json.dumps(record, indent=1) + "\n")
-        return
     frames = train[np.arange(options.count)]
-    record = {
-        "date": date.today().isoformat(), "machine": MACHINE,
-        "load": os.getloadavg()[0], "permutations": kernel.order, "ceilings": machine(),
-        "versions": {p: version(p) for p in ("jaxff", "jax", "numpy", "scipy")},
-        "assembly": assembly(kernel, frames.systems, path, options),
-    }  # fmt: skip
-    # The time does not depend on the coefficients, so the references alone are timed.
-    potential = gdml.potential(kernel)
-    params = potential.init(jax.random.key(0), frames.systems, hyper={"lengthscale": SCALE})
-    test = data[data.splits["split_test_01"]].systems
-    record["prediction"] = prediction(bind(potential, params), test, path, options)
-    record["memory"] = memory(min(options.count, 500))
+    measures = {
+        "assembly": lambda: assembly(kernel, frames.systems, path, options),
+        "prediction": lambda: prediction(kernel, frames.systems, data, path, options),
+        "memory": lambda: memory(min(options.count, 500)),
+    }
+    record = json.loads((HERE / "sgdml.json").read_text()) if options.renew else {}
+    record |= {"machine": MACHINE, "permutations": kernel.order}
+    for part in [options.renew] if options.renew else PARTS:
+        record[part] = {
+            "date": date.today().isoformat(), "load": os.getloadavg()[0], "ceilings": machine(),
+            "versions": {p: version(p) for p in ("jaxff", "jax", "numpy", "scipy")},
+            **measures[part](),
+        }  # fmt: skip
     text = json.dumps(record, indent=1)
     (HERE / "sgdml.json").write_text(text + "\n")
     print(text)

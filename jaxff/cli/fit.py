@@ -7,10 +7,11 @@ from typing import Annotated
 
 import tyro
 
-from jaxff import io
+from jaxff import io, units
 from jaxff.cli.console import say, warn
 from jaxff.cli.files import Reading, check_output, formula, read_data
 from jaxff.cli.selection import Selection, select
+from jaxff.cli.solving import Solving, write_record
 from jaxff.cli.training import Fitting, report_errors, train_model
 from jaxff.data import Dataset, consistency
 from jaxff.interfaces import sgdml
@@ -29,7 +30,9 @@ def fit(
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     selection: Selection,
     fitting: Fitting,
+    solving: Solving,
     reading: Reading,
+    json: Path | None = None,
     allow_inconsistent: bool = False,
 ) -> None:
     """Fit an sGDML model to the forces of a data set.
@@ -38,16 +41,21 @@ def fit(
         data: Data set: sGDML .npz, or extended XYZ with --energy-key and --forces-key.
         output: Where to write the model: .npz (format of sGDML) or .safetensors (format of jaxff).
         selection: Which frames to use.
-        fitting: The kernel and the solve.
+        fitting: The kernel and its regularization.
+        solving: The solver of the linear system.
         reading: How to read the data file.
+        json: Where to write what the solve took: solver, rank, iterations, residual, seconds, peak
+            memory.
         allow_inconsistent: Go on although energies contradict forces.
     """
     check_output(output, (".npz", ".safetensors"))
+    if json is not None:
+        check_output(json, (".json",))
     dataset = read_data(data, reading)
     say(describe(dataset))
     check_consistency(dataset, allow_inconsistent)
     parts = select(dataset, selection)
-    model, params, about = train_model(dataset, parts, fitting, selection.seed)
+    model, params, about, trial = train_model(dataset, parts, fitting, solving, selection.seed)
     if len(parts.test):
         report = report_errors(bind(model, params), parts.test)
         say(table(report, f"\nTest errors ({len(parts.test)} frames)"))
@@ -58,6 +66,9 @@ def fit(
         io.save(output, model, params)
         written = "in the format of jaxff (without the record of its frames)"
     say(f"\nWrote {output} ({format_bytes(output.stat().st_size)}) {written}.")
+    if json is not None:
+        write_record(json, trial.info, trial.lengthscale * units.to_angstrom(dataset.length_unit))
+        say(f"Wrote {json}.")
 
 
 def describe(data: Dataset) -> str:

@@ -15,6 +15,7 @@ from jaxff import dynamics, report
 from jaxff.cli.console import progress, say
 from jaxff.cli.files import ModelUnits, formula, load_model
 from jaxff.cli.fit import check_consistency
+from jaxff.cli.solving import Solving
 from jaxff.cli.start import about_model, command_line
 from jaxff.cli.training import Fitting, label_units, train_model
 from jaxff.data import npz, splits
@@ -53,7 +54,9 @@ def quickstart(
     check_consistency(data, allow=False)
 
     say("\n2. Fit: symmetries from the data, length scale from validation forces.")
-    model, params, about = train_model(data, parts, Fitting(lengthscale=_SCALES), seed)
+    model, params, about, _ = train_model(
+        data, parts, Fitting(lengthscale=_SCALES), Solving(), seed
+    )
     sgdml.save(output / "model.npz", model, params, about)
     energy_fn = bind(model, params)
 

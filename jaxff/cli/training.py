@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxff import gdml, units
 from jaxff.cli.console import progress, say, warn
+from jaxff.cli.solving import Solving, build_solver
 from jaxff.data import Dataset
 from jaxff.data.splits import Split
 from jaxff.descriptors import inverse_distances
 from jaxff.interfaces import sgdml
 from jaxff.kernels import Kernel, matern52, permutations
-from jaxff.linalg import solvers
 from jaxff.linalg.memory import available_bytes, dense_bytes, format_bytes
 from jaxff.potential import bind
 from jaxff.quantities import quantity
 from jaxff.training import errors, predict, table
 
-__all__ = ["Fitting", "label_units", "report_errors", "train_model"]
+__all__ = ["Fitting", "Trained", "label_units", "report_errors", "train_model"]
 
 _GRID = tuple(float(value) for value in range(10, 101, 10))
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """The kernel and the solve."""
+    """The kernel and its regularization."""
 
     lengthscale: tuple[float, ...] = ()
     """Length scales to try (sigma of sGDML, in 1/Å or 1/length unit of the file) until the validation error rises; with validation frames 10 20 ... 100 unless said otherwise."""  # noqa: E501
@@ -48,19 +48,26 @@ class Fitting:
     """Standard deviation of the forces, in their unit."""
 
 
+class Trained(NamedTuple):
+    """A potential, its parameters, the record of their origin, and the trial that gave them."""
+
+    model: gdml.KernelPotential
+    params: Any
+    about: sgdml.Provenance
+    trial: gdml.Trial
+
+
 def train_model(
-    data: Dataset, parts: Split, fitting: Fitting, seed: int
-) -> tuple[gdml.KernelPotential, Any, sgdml.Provenance]:
+    data: Dataset, parts: Split, fitting: Fitting, solving: Solving, seed: int
+) -> Trained:
     """Recover the symmetry, choose the length scale, fit, and fix the energy constant.
 
     Args:
         data: The whole data set.
         parts: Training, validation and test frames of it.
-        fitting: The kernel and the solve.
+        fitting: The kernel and the regularization.
+        solving: How its equations are solved.
         seed: For the frames that recovery looks at.
-
-    Returns:
-        Potential, parameters, and their record.
     """
     train, valid = parts.train, parts.valid
     names = ("forces", "energy") if fitting.energy_constraints else ("forces",)
@@ -70,7 +77,7 @@ def train_model(
     kernel = Kernel(inverse_distances, matern52, group)
     model = gdml.potential(kernel)
     _announce(train, valid, kernel.order, origin, len(names) > 1)
-    tuning = _tune(model, train, valid, labels, scales, fitting)
+    tuning = _tune(model, train, valid, labels, scales, fitting, solving)
     params, best = tuning.params, tuning.best
     to_file = units.to_angstrom(data.length_unit)
     _report_tuning(tuning, to_file)
@@ -99,7 +106,7 @@ def train_model(
         force_error=_mae_rmse(internal, "forces"),
         energy_error=_mae_rmse(internal, "energy"),
     )
-    return model, params, about
+    return Trained(model, params, about, best)
 
 
 def _mae_rmse(report: dict[str, dict[str, Any]], name: str) -> dict[str, float]:
@@ -157,6 +164,7 @@ def _tune(
     labels: dict[str, Any],
     scales: tuple[float, ...],
     fitting: Fitting,
+    solving: Solving,
 ) -> gdml.Tuning:
     """The search over length scales, with a bar and a row per trial."""
     done: list[gdml.Trial] = []
@@ -175,7 +183,7 @@ def _tune(
             valid.systems if len(valid) else None,
             valid.labels("forces")["forces"] if len(valid) else None,
             lengthscales=scales,
-            solver=solvers.cholesky(progress=lambda part: bar(len(done) + part)),
+            solver=build_solver(solving, lambda part: bar(len(done) + part)),
             regularization=fitting.regularization,
             relative=fitting.relative,
             noise=_noise(train, fitting),

@@ -207,9 +207,7 @@ def _compare_linked(plan: SearchPlan, points: Array, cell: Array, real: Array) -
         empty = bit == 32
         slots = jnp.where(empty, 0, bit * packed.shape[1] + word)
         chosen = jnp.take_along_axis(others.reshape(len(indices), -1), slots, axis=1)
-        images = [
-            jnp.take_along_axis(image[..., k], slots // plan.room, axis=1) for k in range(3)
-        ]
+        images = [jnp.take_along_axis(image[..., k], slots // plan.room, axis=1) for k in range(3)]
         return jnp.where(empty, atoms, chosen).astype(jnp.int32), *images, many
 
     others, *images, many = _in_blocks(rows, atoms, plan.candidates(atoms))

@@ -25,7 +25,7 @@ from jaxff.gdml import expansion as exp
 from jaxff.gdml.blocks import blocks, prepare_columns, prepare_rows, terms
 from jaxff.gdml.columns import QUERIES, WIDTH, column_tile, prepare_batch, prepare_queries
 from jaxff.kernels.kernel import Kernel
-from jaxff.linalg.memory import untouched_square
+from jaxff.linalg.memory import lower_square
 from jaxff.system import System
 from jaxff.types import Array, Float
 
@@ -146,7 +146,7 @@ class GdmlOperator:
         With ``lower`` its upper triangle is left untouched.
         """
         size = self.size
-        result = untouched_square(size) if lower else np.empty((size, size), order="F")
+        result = lower_square(size) if lower else np.empty((size, size), order="F")
         split = self.count * self.block
         for tile in self._tiles(lower):
             first, last = tile.columns

@@ -49,21 +49,24 @@ Solver = Callable[[KernelOperator, np.ndarray, np.ndarray], Solution]
 """Takes the operator, the right-hand side and the added diagonal (both ``(n,)``)."""
 
 
-def cholesky(*, progress: Callable[[float], None] | None = None) -> Solver:
+def cholesky(
+    *, memory: float | None = None, progress: Callable[[float], None] | None = None
+) -> Solver:
     """Direct solution by a Cholesky factorisation in place.
 
     Only the lower triangle is assembled and factorised, in one column-ordered array, whose
     untouched pages take no memory: the peak is little more than half of the full matrix.
 
     Args:
+        memory: Bytes that may be used; default what is free.
         progress: Called with the part that is done, between 0 and 1; the assembly ends at one half.
 
     Raises:
-        MemoryError: From the solver, if half the matrix exceeds the free memory.
+        MemoryError: From the solver, if half the matrix exceeds the memory.
         numpy.linalg.LinAlgError: From the solver, if the matrix is not positive definite to working
             precision.
     """
-    return partial(_cholesky, progress or _silent)
+    return partial(_cholesky, memory, progress or _silent)
 
 
 def _silent(part: float) -> None:
@@ -71,13 +74,14 @@ def _silent(part: float) -> None:
 
 
 def _cholesky(
+    memory: float | None,
     progress: Callable[[float], None],
     operator: KernelOperator,
     rhs: np.ndarray,
     diagonal: np.ndarray,
 ) -> Solution:
     size = operator.size
-    _check_memory(size)
+    _check_memory(size, available_bytes() if memory is None else memory)
     matrix = operator.dense(lower=True, progress=lambda part: progress(0.5 * part))
     matrix[np.diag_indices(size)] += diagonal
     try:
@@ -99,12 +103,13 @@ def _cholesky(
     return Solution(value, relative, 0, bool(np.isfinite(relative)))
 
 
-def _check_memory(size: int) -> None:
-    needed, free = dense_bytes(size), available_bytes()
-    if needed > free:
+def _check_memory(size: int, allowed: float) -> None:
+    needed = dense_bytes(size)
+    if needed > allowed:
         raise MemoryError(
             f"a dense solve of {size} equations needs {format_bytes(needed)}, "
-            f"{format_bytes(free)} are free: use fewer training geometries, or an iterative solver"
+            f"{format_bytes(allowed)} may be used: use fewer training geometries, or an "
+            "iterative solver"
         )
 
 
@@ -196,6 +201,7 @@ def auto(
     memory: float | None = None,
     preconditioner: Preconditioner | None = None,
     rtol: float = 1e-4,
+    checkpoint: str | Path | None = None,
     progress: Callable[[float], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Solver:
@@ -205,11 +211,13 @@ def auto(
         memory: Bytes that may be used; default what is free.
         preconditioner: For the iterative path; default ``nystroem(memory=memory)``.
         rtol: For the iterative path.
+        checkpoint: For the iterative path.
         progress: Called with the part that is done.
         tell: Called with one sentence that says which and why, before anything is solved; by
             default it goes to the log ``jaxff``.
     """
-    return partial(_auto, memory, preconditioner, rtol, progress, tell or _LOG.info)
+    iterate = partial(conjugate_gradient, rtol=rtol, checkpoint=checkpoint, progress=progress)
+    return partial(_auto, memory, preconditioner, iterate, progress, tell or _LOG.info)
 
 
 _LOG = logging.getLogger("jaxff")
@@ -218,7 +226,7 @@ _LOG = logging.getLogger("jaxff")
 def _auto(
     memory: float | None,
     preconditioner: Preconditioner | None,
-    rtol: float,
+    iterate: Callable[..., Solver],
     progress: Callable[[float], None] | None,
     tell: Callable[[str], None],
     operator: KernelOperator,
@@ -228,11 +236,10 @@ def _auto(
     direct, reason = _choose(operator, diagonal, available_bytes() if memory is None else memory)
     tell(reason)
     if direct:
-        solution = cholesky(progress=progress)(operator, rhs, diagonal)
+        solution = cholesky(memory=memory, progress=progress)(operator, rhs, diagonal)
     else:
         chosen = preconditioner or preconditioners.nystroem(memory=memory)
-        solver = conjugate_gradient(preconditioner=chosen, rtol=rtol, progress=progress)
-        solution = solver(operator, rhs, diagonal)
+        solution = iterate(preconditioner=chosen)(operator, rhs, diagonal)
     return solution._replace(method=reason)
 
 

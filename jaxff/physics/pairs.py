@@ -167,21 +167,29 @@ class _Sums:
         self._slope = jnp.where(inside, 2.0 * slope, 0.0)
         value = jnp.where(inside, value, 0.0)
         energy = 0.5 * sum_atoms(system, self._sum(value))
-        self.energy = jnp.where(_known(term, system) & jnp.isfinite(energy), energy, jnp.nan)
+        self._known = _known(term, system)
+        self.energy = jnp.where(self._known & jnp.isfinite(energy), energy, jnp.nan)
 
     def _sum(self, per_pair: Array) -> Array:
         return sum_pairs(self.pairs, per_pair.reshape(-1))
 
+    @functools.cached_property
+    def _raw_gradient(self) -> Float[Array, "atoms 3"]:
+        return jnp.stack([-self._sum(self._slope * v) for v in self.vectors], axis=-1)
+
     @property
     def _sound(self) -> Array:
-        """1, or NaN for structures without an energy: no force may look like a number there."""
-        return jnp.where(jnp.isnan(self.energy), jnp.nan, 1.0)
+        """1, or NaN for structures without an energy: no force may look like a number there.
+
+        Where the energy diverges its slope does too; forces alone need not compute the energy.
+        """
+        total = sum_atoms(self.system, jnp.sum(self._raw_gradient, axis=-1))
+        return jnp.where(self._known & jnp.isfinite(total), 1.0, jnp.nan)
 
     @property
     def gradient(self) -> Float[Array, "atoms 3"]:
         """Derivative by the positions in eV/Å."""
-        columns = [-self._sum(self._slope * v) for v in self.vectors]
-        return jnp.stack(columns, axis=-1) * to_atoms(self.system, self._sound)[:, None]
+        return self._raw_gradient * to_atoms(self.system, self._sound)[:, None]
 
     @property
     def cell_gradient(self) -> Float[Array, "*structures 3 3"]:
