@@ -1,7 +1,7 @@
 import psutil
 import pytest
 
-from jaxff.linalg.memory import available_bytes, format_bytes
+from jaxff.linalg.memory import available_bytes, format_bytes, lower_square
 
 
 def test_available_memory_is_plausible():
@@ -22,3 +22,16 @@ def test_available_memory_is_plausible():
 )
 def test_sizes_read_well(count, text):
     assert format_bytes(count) == text
+
+
+def test_the_upper_triangle_takes_no_memory():
+    """And the lower is there at once, where the system can."""
+    size, page = 4096, 4096
+    before = psutil.Process().memory_info().rss
+    square = lower_square(size)
+    grown = psutil.Process().memory_info().rss - before
+    assert square.shape == (size, size)
+    assert square.flags.f_contiguous
+    assert grown < 0.5 * 8 * size**2 + 2 * page * size
+    square[-1] = 1.0
+    assert square.sum() == size
