@@ -35,7 +35,7 @@ _ROWS, _COLUMNS = 1296, 216
 """Labels along the sides of a tile, which is computed at once. It stays in the caches, and its
 buffers are reused, where larger ones would be new pages for the operating system to clear."""
 
-_GROUP = 16
+_GROUP = 8
 """Columns of tiles in a group, which share the preparation of rows."""
 
 _AHEAD = 2
