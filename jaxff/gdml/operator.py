@@ -31,7 +31,7 @@ from jaxff.types import Array, Float
 
 __all__ = ["GdmlOperator"]
 
-_ROWS, _COLUMNS = 1296, 216
+_ROWS, _COLUMNS = 1296, 432
 """Labels along the sides of a tile, which is computed at once. It stays in the caches, and its
 buffers are reused, where larger ones would be new pages for the operating system to clear."""
 
