@@ -1,6 +1,7 @@
 """Functional machine-learned force fields: kernels and networks as one kind of object."""
 
 from jaxff import (
+    analysis,
     data,
     descriptors,
     dynamics,
@@ -9,6 +10,7 @@ from jaxff import (
     io,
     kernels,
     linalg,
+    physics,
     training,
     vibrations,
 )
@@ -34,6 +36,7 @@ __all__ = [
     "Potential",
     "System",
     "add",
+    "analysis",
     "bind",
     "born_charges",
     "data",
@@ -52,6 +55,7 @@ __all__ = [
     "neighbor_list",
     "observe",
     "pack",
+    "physics",
     "polarizability",
     "scale_shift",
     "stack",

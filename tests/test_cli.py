@@ -357,7 +357,7 @@ def test_md_runs_stops_and_goes_on(folder, tmp_path, capsys):
     assert not run(*asked)
     text = capsys.readouterr().out
     frames = ase.io.read(target / "trajectory.xyz", ":")
-    assert len(frames) == 5
+    assert len(frames) == 6
     lowest = int(np.argmin(WATER["E"]))
     assert f"Starting from frame {lowest}" in text
     np.testing.assert_allclose(frames[0].positions, WATER["R"][lowest], atol=1e-7)
@@ -365,7 +365,7 @@ def test_md_runs_stops_and_goes_on(folder, tmp_path, capsys):
     assert "meV/atom/ps" in text
     assert "exists" in fails(capsys, *asked)
     assert not run(*asked, "--resume", "--figure", tmp_path / "energy.png")
-    assert len(ase.io.read(target / "trajectory.xyz", ":")) == 9
+    assert len(ase.io.read(target / "trajectory.xyz", ":")) == 11
     assert (tmp_path / "energy.png").exists()
 
 
@@ -553,9 +553,11 @@ def test_fit_refuses_outputs_that_cannot_be(folder, tmp_path, capsys):
 def test_fit_larger_than_memory(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("jaxff.linalg.solvers.available_bytes", lambda: 1000)
     asked = ("fit", folder.data, "--train", 30, "--lengthscale", 4)
-    message = fails(capsys, *asked, "-o", tmp_path / "m.npz")
+    message = fails(capsys, *asked, "--solver", "cholesky", "-o", tmp_path / "m.npz")
     assert "270 equations" in message
     assert "may be used" in message
+    message = fails(capsys, *asked, "--memory-gb", 1e-6, "-o", tmp_path / "m.npz")
+    assert "fewer training geometries" in message
 
 
 def test_one_atom_and_two_frames(tmp_path, capsys):

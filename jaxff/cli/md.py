@@ -59,7 +59,7 @@ def md(
     bath: Bath,
     replicas: Count = None,
     frame: Count = None,
-    every: int = 10,
+    every: int = 8,
     format: Annotated[Literal["xyz", "hdf5"] | None, tyro.conf.arg(metavar="xyz|hdf5")] = None,
     forces: bool = False,
     skin: float = 1.0,
@@ -88,7 +88,7 @@ def md(
         bath: Thermostats and barostat.
         replicas: Number of runs side by side, each with its own velocities and random numbers.
         frame: Frame of the data set to start from, counted from 0.
-        every: Steps between written frames.
+        every: Steps between written frames; a spectrum needs at most 4 fs between them.
         format: Trajectory as extended XYZ (the default; ASE and OVITO read it) or HDF5 (every
             digit, smaller; needs h5py).
         forces: Write forces, too.

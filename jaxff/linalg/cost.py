@@ -133,9 +133,20 @@ def _limit(memory: float | None) -> float:
 
 
 def most_columns(size: int, memory: float | None) -> int:
-    """The largest rank within the memory, by default half of what is free."""
-    limit = _limit(memory) / 8
-    return max(1, int(min(size, (np.sqrt(size**2 + 3.0 * limit) - size) / 3.0)))
+    """The largest rank within the memory, by default half of what is free.
+
+    Raises:
+        MemoryError: If not a single column fits.
+    """
+    limit = _limit(memory)
+    most = int((np.sqrt(size**2 + 3.0 * limit / 8) - size) / 3.0)
+    if most < 1:
+        raise MemoryError(
+            f"a preconditioner of one column of {size} rows takes "
+            f"{format_bytes(_bytes(size, 1))}, {format_bytes(limit)} are allowed: allow more, or "
+            "use fewer training geometries"
+        )
+    return min(size, most)
 
 
 def dense_seconds(machine: Machine, size: int) -> float:
