@@ -76,9 +76,9 @@ def degrees_of_freedom(
 ) -> int:
     """Degrees of freedom that share the kinetic energy in a run that conserves momentum.
 
-    3 N, less 3 if the total momentum vanishes, less the number of rotations (3, or 2 for a linear
-    molecule) if nothing is periodic and the angular momentum vanishes too. A single atom keeps its
-    3.
+    3 N, less 3 if the total momentum vanishes, less the number of rotations (3, or 2 for two atoms)
+    if nothing is periodic and the angular momentum vanishes too. A larger molecule that starts
+    straight bends at once, and then conserves three components. A single atom keeps its 3.
     """
     count = 3 * len(masses)
     if len(masses) == 1:
@@ -91,9 +91,7 @@ def degrees_of_freedom(
     spin = np.linalg.norm(angular_momentum(positions, velocities, masses))
     if periodic or spin > scale * np.abs(centred).max():
         return count
-    # Extent of the atoms along the principal axes: rank 1 is linear, more is not.
-    extent = np.linalg.svd(np.sqrt(masses)[:, None] * centred, compute_uv=False)
-    return count - (2 if extent[1] < 1e-4 * extent[0] else 3)
+    return count - (2 if len(masses) == 2 else 3)
 
 
 def energy_drift(

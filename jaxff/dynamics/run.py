@@ -124,7 +124,7 @@ def run(
         step, (carry, first) = 0, simulation.start(kelvin, velocities, degrees_of_freedom)
         recorder.begin(carry, first)
     else:
-        step, (carry, empty) = restart.step, simulation.resume(restart)
+        step, (carry, empty) = restart.step, simulation.resume(restart, degrees_of_freedom)
         recorder.resume(carry, restart, empty)
     limits = _Limits(step + steps, every, max(1, chunk // every), max_displacement)
     _advance(simulation, recorder, carry, step, limits)
@@ -241,6 +241,11 @@ def _at_restart(system: System, restart: Restart) -> System:
         raise ValueError(
             "the restart belongs to another run: expected positions of the shape "
             f"{system.positions.shape}, got {restart.positions.shape}"
+        )
+    if not np.array_equal(restart.numbers, system.numbers):
+        raise ValueError(
+            "the restart belongs to another run: expected the elements "
+            f"{np.asarray(system.numbers).tolist()}, got {restart.numbers.tolist()}"
         )
     dtype = system.positions.dtype
     system = system.replace(positions=jnp.asarray(np.asarray(restart.positions, dtype)))

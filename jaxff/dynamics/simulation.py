@@ -13,6 +13,7 @@ import numpy as np
 from jaxff.dynamics import loop
 from jaxff.dynamics.ensembles import Ensemble
 from jaxff.dynamics.frames import Frames
+from jaxff.dynamics.integrators import State
 from jaxff.dynamics.neighbor_update import SearchPlan, allocate
 from jaxff.dynamics.trajectory import Restart
 from jaxff.neighbors import NeighborListFns, Neighbors, Pairs
@@ -78,11 +79,12 @@ class Simulation:
         state, listed, frames = self._start()(*arguments)
         return self._carry(state, listed, 0, loop.RUNNING), frames
 
-    def resume(self, restart: Restart) -> tuple[loop.Carry, Frames]:
+    def resume(self, restart: Restart, freedom: int | None) -> tuple[loop.Carry, Frames]:
         """State of a restart file, and no frames.
 
         Raises:
-            ValueError: If it belongs to another ensemble, time step, system or precision.
+            ValueError: If it belongs to another ensemble, time step, system or precision, or to
+                other masses or degrees of freedom.
         """
         neighbors = self._template(_read_plan(restart.plan))
         arguments = self._start_arguments(neighbors, None, restart.velocities, None)
@@ -105,6 +107,7 @@ class Simulation:
                 "the restart belongs to another run: one has a neighbour list, the other none"
             )
         state = jax.tree.unflatten(tree, [jnp.asarray(leaf) for leaf in restart.leaves])
+        self._check_continued(state, freedom)
         listed = loop.Listed(neighbors, state.position, state.strain)
         if self.pairs is not None:
             # Built for the same positions as in the run that was left, it has the same order.
@@ -115,6 +118,20 @@ class Simulation:
         empty = jax.tree.map(lambda x: np.zeros((0, *x.shape[1:]), x.dtype), frames)
         return self._carry(state, listed, restart.step, loop.RUNNING), empty
 
+    def _check_continued(self, state: State, freedom: int | None) -> None:
+        """Refuse a state whose masses or degrees of freedom are not those of this run."""
+        reduced = jnp.asarray(self.masses.reshape(-1))
+        reduced = self.ensemble.reduced_masses(reduced).reshape(state.mass.shape)
+        if not np.allclose(reduced, state.mass, rtol=1e-5):
+            raise ValueError(
+                "the restart has other masses: start from its positions and velocities instead"
+            )
+        if freedom is not None and np.any(np.asarray(state.freedom) != freedom):
+            raise ValueError(
+                f"the restart counts {np.unique(state.freedom).tolist()} degrees of freedom, not "
+                f"{freedom}: start from its positions and velocities instead"
+            )
+
     def restart(self, carry: loop.Carry, step: int) -> Restart:
         """The exact state, on the host."""
         state, listed = carry.state, carry.listed
@@ -122,6 +139,7 @@ class Simulation:
         none = listed.neighbors is None
         return Restart(
             step,
+            np.asarray(self.system.numbers),
             np.asarray(state.position),
             momentum / mass / self.ensemble.timestep,
             self.key,

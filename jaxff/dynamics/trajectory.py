@@ -18,6 +18,7 @@ class Restart:
 
     Attributes:
         step: Steps done.
+        numbers: Atomic numbers.
         positions: Positions in Å.
         velocities: Velocities in Å/fs.
         key: Random key data.
@@ -31,6 +32,7 @@ class Restart:
     """
 
     step: int
+    numbers: Int[np.ndarray, "*replicas atoms"]
     positions: Float[np.ndarray, "*replicas atoms 3"]
     velocities: Float[np.ndarray, "*replicas atoms 3"]
     key: UInt32[np.ndarray, "*replicas words"]
@@ -41,6 +43,12 @@ class Restart:
     list_positions: Any = None
     list_strain: Any = None
     plan: str = ""
+
+
+_OF_REPLICAS = (
+    "numbers", "positions", "velocities", "key", "cell", "list_positions", "list_strain",
+)  # fmt: skip
+"""Fields of a restart that have a leading axis for replicas."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,7 @@ class Trajectory:
         last = self.restart
         taken = {
             name: None if getattr(last, name) is None else np.asarray(getattr(last, name)[index])
-            for name in ("positions", "velocities", "key", "cell", "list_positions", "list_strain")
+            for name in _OF_REPLICAS
         }
         leaves = tuple(np.asarray(leaf[index]) for leaf in last.leaves)
         chosen = {n: getattr(self, n) for n in _PER_FRAME if n not in ("steps", "times")}

@@ -72,9 +72,10 @@ def thermal_freedom(
 ) -> Int[Array, ""]:
     """Degrees of freedom that share the kinetic energy in a run that conserves momentum.
 
-    3 N, less 3 if the total momentum vanishes, less the number of rotations (3, or 2 for a linear
-    molecule) if they are conserved and the angular momentum vanishes too. A single atom keeps its
-    3. The compiled counterpart of :func:`jaxff.dynamics.degrees_of_freedom`.
+    3 N, less 3 if the total momentum vanishes, less the number of rotations (3, or 2 for two atoms)
+    if they are conserved and the angular momentum vanishes too. A larger molecule that starts
+    straight bends at once, and then conserves three components. A single atom keeps its 3. The
+    compiled counterpart of :func:`jaxff.dynamics.degrees_of_freedom`.
 
     Args:
         positions: Positions in Å.
@@ -92,8 +93,5 @@ def thermal_freedom(
     centred = positions - masses @ positions / jnp.sum(masses)
     angular = jnp.sum(masses[:, None] * jnp.cross(centred, velocities), axis=0)
     still = jnp.sum(angular**2) <= (scale * jnp.max(jnp.abs(centred))) ** 2
-    # Extent of the atoms along the principal axes: one is linear, more is not.
-    extent = jnp.linalg.eigvalsh(centred.T @ (masses[:, None] * centred))
-    linear = extent[1] < max(1e-8, 100 * jnp.finfo(extent.dtype).eps) * extent[2]
-    turning = jnp.where(still, jnp.where(linear, 2, 3), 0)
+    turning = jnp.where(still, 2 if len(masses) == 2 else 3, 0)
     return jnp.where(at_rest, count - 3 - turning, count).astype(jnp.int32)

@@ -82,7 +82,7 @@ class Writer:
                 )
             *lengths, frames = sizes
             for path, size in zip(texts, lengths, strict=True):
-                os.truncate(path, size)
+                _cut(path, size)
         else:
             everything = [*texts, *([] if binary is None else [binary])]
             if present := [str(p) for p in everything if p.exists()]:
@@ -112,16 +112,19 @@ class Writer:
         if self._columns is None:
             self._columns = [n for n, f in LOG_COLUMNS.items() if getattr(chunk, f) is not None]
             for log in self._logs:
-                log.write((",".join(self._columns) + "\n").encode())
+                _write(log, ",".join(self._columns) + "\n")
         for part, file in zip(parts, self._frames, strict=False):
             frames = (format_extxyz(part, i, forces=self.forces) for i in range(len(part)))
-            file.write("".join(frames).encode())
+            _write(file, "".join(frames))
         count = 0
         if self._binary is not None:
             count = self._binary.append(chunk, forces=self.forces)
         for part, file in zip(parts, self._logs, strict=True):
-            file.write("".join(_log_lines(part, self._columns)).encode())
-        sizes = [file.tell() for file in (*self._logs, *self._frames)]
+            _write(file, "".join(_log_lines(part, self._columns)))
+        texts = (*self._logs, *self._frames)
+        for file in texts:
+            os.fsync(file.fileno())  # before the restart file that vouches for it
+        sizes = [file.tell() for file in texts]
         _write_restart(self.folder / "restart.npz", chunk.restart, np.array([*sizes, count]))
 
     def close(self) -> None:
@@ -136,6 +139,39 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _write(file: Any, text: str) -> None:
+    """All of a text: the system may take less than it is given, and says so only by a number.
+
+    Raises:
+        OSError: If it takes no more; the message names the file. What is on disk is whole up to the
+            restart file, which is not touched then.
+    """
+    left = memoryview(text.encode())
+    while left:
+        try:
+            left = left[file.write(left) :]
+        except OSError as error:
+            raise OSError(
+                f"{file.name} cannot be written ({error.strerror}): make room and continue the run "
+                "from its restart file"
+            ) from error
+
+
+def _cut(path: Path, size: int) -> None:
+    """Cut off what a killed run wrote after its restart file.
+
+    Raises:
+        ValueError: If the file is shorter than the restart file says.
+    """
+    found = path.stat().st_size
+    if found < size:
+        raise ValueError(
+            f"{path} has {found} bytes, its restart file counts {size}: frames are lost; restore "
+            "the file, or start in another folder from the positions and velocities of the restart"
+        )
+    os.truncate(path, size)
 
 
 def _header(path: Path) -> list[str] | None:
@@ -214,6 +250,7 @@ def _write_restart(path: Path, restart: Restart, sizes: np.ndarray) -> None:
         np.savez(
             file,
             step=restart.step,
+            numbers=restart.numbers,
             positions=restart.positions,
             velocities=restart.velocities,
             key=restart.key,
@@ -225,6 +262,8 @@ def _write_restart(path: Path, restart: Restart, sizes: np.ndarray) -> None:
             **present,
             **{f"state_{i:02d}": leaf for i, leaf in enumerate(restart.leaves)},
         )
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
@@ -245,6 +284,7 @@ def _load(path: str | os.PathLike) -> tuple[Restart, list[int]]:
             present: dict[str, Any] = {n: file[n] for n in _OPTIONAL if n in file.files}
             restart = Restart(
                 int(file["step"]),
+                file["numbers"],
                 file["positions"],
                 file["velocities"],
                 file["key"],

@@ -167,15 +167,15 @@ def _block_jacobi(
 ) -> LowRank:
     del growth, scores  # there is no rank to raise
     size = operator.size
-    block = block or getattr(operator, "block", 1)
+    length: int = block or getattr(operator, "block", 1)
     inverses = []
-    for start in range(0, size, block):
-        index = np.arange(start, min(start + block, size))
+    for start in range(0, size, length):
+        index = np.arange(start, min(start + length, size))
         corner = operator.columns(index)[index]
         corner = 0.5 * (corner + corner.T) + np.diag(diagonal[index])
         lower, _ = low_rank.cholesky_with_jitter(corner)
         inverse = np.linalg.inv(lower)
-        inverses.append(np.pad(inverse.T @ inverse, (0, block - len(index))))
+        inverses.append(np.pad(inverse.T @ inverse, (0, length - len(index))))
     stored = jnp.asarray(np.stack(inverses))
     apply = jax.tree_util.Partial(_apply_blocks, stored)
     return LowRank(apply, 0, 0.0, np.zeros(size), None, stored.nbytes)

@@ -58,8 +58,9 @@ STRETCH = np.array([[-1.0], [1.0]])
         (STRETCH * [1, 0, 0], np.array([[1.0, 0, 0], [0, 0, 0]]), False, 6),
         (np.eye(3), np.eye(3) - 1 / 3, False, 3),
         (np.eye(3), np.zeros((3, 3)), False, 3),
+        (np.outer([-1.0, 0, 1], [1, 0, 0]), np.outer([-1.0, 0, 1], [1, 0, 0]), False, 3),
     ],
-    ids=["atom", "stretch", "rotating", "periodic", "moving", "bent", "at rest"],
+    ids=["atom", "stretch", "rotating", "periodic", "moving", "bent", "at rest", "straight"],
 )
 def test_degrees_of_freedom(positions, velocities, periodic, expected):
     masses = np.ones(len(positions))

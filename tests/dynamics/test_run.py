@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -310,3 +311,17 @@ def test_frames_may_be_left_to_the_writer(molecule, morse):
     )  # fmt: skip
     assert result.steps.tolist() == [90, 100]
     assert [s for c in chunks for s in c.steps.tolist()] == [*range(0, 101, 10)]
+
+
+def test_a_restart_belongs_to_its_atoms(molecule, morse):
+    """Other elements, masses or degrees of freedom are another run."""
+    common = {"ensemble": nve(0.5), "steps": 4}
+    first = run(morse(), molecule, temperature=50.0, key=jax.random.key(0), **common)
+    again = functools.partial(run, morse(), restart=first.restart, **common)
+    assert again(molecule).steps[-1] == 8
+    with pytest.raises(ValueError, match="elements"):
+        again(molecule.replace(numbers=molecule.numbers + 1))
+    with pytest.raises(ValueError, match="other masses"):
+        again(molecule, masses=np.full(5, 40.0))
+    with pytest.raises(ValueError, match=r"counts \[9\] degrees of freedom, not 15"):
+        again(molecule, degrees_of_freedom=15)

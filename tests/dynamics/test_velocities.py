@@ -27,15 +27,17 @@ def draw(positions, masses, rotation, count=4000):
 
 
 @pytest.mark.parametrize(
-    ("positions", "rotation", "freedom"), [(BENT, True, 6), (LINEAR, True, 7), (BENT, False, 9)]
+    ("positions", "rotation", "freedom", "shared"),
+    [(BENT, True, 6, 6), (LINEAR, True, 7, 6), (BENT, False, 9, 9)],
 )
-def test_motion_as_a_whole_is_removed_and_the_rest_is_thermal(positions, rotation, freedom):
+def test_motion_as_a_whole_is_removed_and_the_rest_is_thermal(positions, rotation, freedom, shared):
+    """A straight molecule draws one more than it shares as soon as it bends."""
     velocities = draw(positions, MASSES, rotation)
     assert np.abs(total_momentum(velocities, MASSES)).max() < 1e-14
     if rotation:
         everywhere = np.broadcast_to(positions, velocities.shape)
         assert np.abs(angular_momentum(everywhere, velocities, MASSES)).max() < 1e-13
-    assert degrees_of_freedom(positions, velocities[0], MASSES, periodic=not rotation) == freedom
+    assert degrees_of_freedom(positions, velocities[0], MASSES, periodic=not rotation) == shared
     kelvin = temperature(kinetic_energy(velocities, MASSES), freedom)
     # The kinetic energy follows a chi-squared law: mean T, variance 2 T² / f.
     error = 250.0 * np.sqrt(2 / freedom / len(kelvin))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from jaxff.dynamics import Writer, csvr, npt, nve, read_hdf5, read_log, read_restart, run
+from jaxff.dynamics.writers import _write
 
 KEY = jax.random.key(2)
 SETTINGS = {"ensemble": nve(0.5), "every": 7, "chunk": 30}
@@ -175,3 +176,36 @@ def test_bad_files_are_named(tmp_path):
         Writer(tmp_path / "other", format="dcd")
     with pytest.raises(FileExistsError, match="resume"):
         Writer(tmp_path, format="hdf5")
+
+
+def test_a_write_that_is_cut_short_is_finished_or_told(tmp_path):
+    class Slow:
+        """Takes three bytes at a time, and at most ``room``."""
+
+        name = "trajectory.xyz"
+
+        def __init__(self, room):
+            self.room, self.taken = room, b""
+
+        def write(self, data):
+            if len(self.taken) >= self.room:
+                raise OSError(28, "No space left on device")
+            self.taken += bytes(data[:3])
+            return len(bytes(data[:3]))
+
+    enough, full = Slow(100), Slow(6)
+    _write(enough, "eleven byte")
+    assert enough.taken == b"eleven byte"
+    with pytest.raises(OSError, match=r"trajectory\.xyz cannot be written \(No space left"):
+        _write(full, "eleven byte")
+
+
+def test_files_shorter_than_the_restart_says_are_refused(molecule, morse, tmp_path):
+    with Writer(tmp_path) as writer:
+        simulate(morse(), molecule, writer=writer, steps=28)
+    path = tmp_path / "trajectory.xyz"
+    size = path.stat().st_size
+    os.truncate(path, size - 10)
+    with pytest.raises(ValueError, match=rf"has {size - 10} bytes, its restart file counts {size}"):
+        Writer(tmp_path, resume=True)
+    assert path.stat().st_size == size - 10
