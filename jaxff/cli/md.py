@@ -73,8 +73,8 @@ def md(
 
     Writes trajectory.xyz (or trajectory.h5), log.csv, restart.npz and, at the end, report.html into
     a folder; replicas have trajectory-000.xyz, log-000.csv and so on. A run that was stopped or
-    killed goes on with the same command and --restart; if the same steps are done, its files are
-    those of an unbroken run.
+    killed goes on with the same command, --restart, and in --steps how many more to do; after as
+    many steps its files are those of an unbroken run.
 
     Args:
         model: Model file, .npz (sGDML) or .safetensors (jaxff).
