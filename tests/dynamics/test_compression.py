@@ -66,6 +66,7 @@ def test_compression_and_expansion_agree_with_fresh_lists():
             np.testing.assert_allclose(part.forces[index], force, rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_collapsing_cell_is_named():
     """Twenty gigapascal on a light piston: the cell jumps, and no list is to blame."""
     system, energy_fn = argon()

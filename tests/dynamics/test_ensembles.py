@@ -165,6 +165,7 @@ def gas(system, neighbors=None):
     return 0.0 * jnp.sum(system.positions)
 
 
+@pytest.mark.slow
 def test_volume_of_the_ideal_gas():
     # p(V) ~ V^N exp(-PV / kT): a gamma distribution.
     count = 6

@@ -111,6 +111,7 @@ def test_grid_cells_are_used_where_they_pay():
     assert not planned(system, 12.0).plan[0].linked
 
 
+@pytest.mark.slow
 def test_blocks_change_nothing(monkeypatch):
     from jaxff.dynamics import neighbor_search
 

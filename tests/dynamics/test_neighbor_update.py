@@ -109,6 +109,7 @@ def test_atoms_may_leave_where_nothing_repeats():
     assert renewed.overflow or edges_of(renewed.pairs[0]) == brute_force(far, 2.0)
 
 
+@pytest.mark.slow
 def test_compression_and_expansion_agree_with_fresh_lists():
     rng = np.random.default_rng(5)
     grid = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), -1).reshape(-1, 3)

@@ -140,6 +140,7 @@ def test_a_failed_replica_names_itself_and_stops_all(dimer, harmonic):
     assert 0 < trajectory.restart.step < 100
 
 
+@pytest.mark.slow
 def test_lists_that_overflow_are_made_larger_and_the_step_repeated(
     argon, lennard_jones, lennard_jones_images, compilations
 ):
