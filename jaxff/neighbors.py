@@ -59,11 +59,12 @@ class Pairs:
 
         Buffers of the same length run the same compiled program.
         """
-        if int(np.count_nonzero(np.asarray(self.others) < self.atoms)) > room:
+        real = np.flatnonzero(np.asarray(self.others) < self.atoms)
+        if len(real) > room:
             return self
-        grow = max(0, room - len(self.centers))
+        grow = room - len(real)
         centers, others, shifts = (
-            np.asarray(x)[:room] for x in (self.centers, self.others, self.shifts)
+            np.asarray(x)[real] for x in (self.centers, self.others, self.shifts)
         )
         return Pairs(
             jnp.asarray(np.pad(centers, (0, grow), constant_values=self.atoms)),

@@ -524,6 +524,23 @@ BAD_CALLS = {
         ["--train", 5, "--lengthscale", 4, "--solver", "cg", "--preconditioner", "svd"],
         "--rank",
     ),
+    "svd within a limit": (
+        [
+            "--train",
+            5,
+            "--lengthscale",
+            4,
+            "--solver",
+            "cg",
+            "--preconditioner",
+            "svd",
+            "--rank",
+            3,
+            "--memory-gb",
+            1,
+        ],
+        "leave out --memory-gb",
+    ),
     "rank beyond memory": (
         ["--train", 30, "--lengthscale", 4, "--solver", "cg", "--rank", 200, "--memory-gb", 1e-4],
         "rank of at most",

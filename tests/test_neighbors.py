@@ -310,3 +310,15 @@ def test_neighbors_are_a_pytree():
     assert vectors.shape[0] == 2
     paths = jax.tree_util.tree_leaves_with_path(neighbors)
     assert jax.tree_util.keystr(paths[0][0]) == ".pairs[0].centers"
+
+
+def test_buffers_of_another_length_hold_the_same_pairs():
+    """Of rows with gaps too: what is cut off is padding, never a pair."""
+    shifts = jnp.asarray([[0, 0, 0], [1, 0, 0], [0, 0, 0], [0, 2, 0]], jnp.int32)
+    centers, others = (jnp.asarray(x, jnp.int32) for x in ([0, 0, 1, 1], [2, 1, 2, 0]))
+    rows = Pairs(centers, others, shifts, atoms=2, width=2)  # an empty slot leads each row
+    for room in (2, 3, 7):
+        found = rows.resized(room)
+        assert len(found.centers) == len(found.others) == len(found.shifts) == room
+        assert edges(found) == [(0, 1, 1, 0, 0), (1, 0, 0, 2, 0)]
+    assert rows.resized(1) is rows

@@ -39,6 +39,7 @@ from jaxff.descriptors import inverse_distances
 from jaxff.gdml.operator import GdmlOperator
 from jaxff.kernels import Kernel, matern52, permutations
 from jaxff.linalg import solvers
+from jaxff.linalg.memory import lower_square, peak_bytes
 
 HERE = Path(__file__).resolve().parent
 PEER = HERE.parent / "peers" / "sgdml_reference.py"
@@ -63,7 +64,7 @@ def timed(function, repeats):
 
 
 def machine():
-    """Ceilings of one core: float64 matrix products and copies."""
+    """Ceilings of one core: float64 products, copies, and the pages of half a matrix."""
     a = np.random.default_rng(0).random((1500, 1500))
     b = jnp.asarray(a)
     product = jax.jit(jnp.matmul)
@@ -71,7 +72,11 @@ def machine():
     jax_rate = 2 * 1500**3 / timed(lambda: product(b, b).block_until_ready(), 5)["best_cpu_s"] / 1e9
     source, target = np.ones(40_000_000), np.ones(40_000_000)
     copy = timed(lambda: np.copyto(target, source), 5)["best_cpu_s"]
-    return {"numpy_gflops": numpy_rate, "jax_gflops": jax_rate, "copy_gb_per_s": 0.64 / copy}
+    pages = timed(lambda: lower_square(15_000), 3)["best_cpu_s"] / (0.5 * 8e-9 * 15_000**2)
+    return {
+        "numpy_gflops": numpy_rate, "jax_gflops": jax_rate, "copy_gb_per_s": 0.64 / copy,
+        "pages_s_per_gb": pages,
+    }  # fmt: skip
 
 
 def peer(python, command, data, *options):
@@ -170,10 +175,10 @@ def fit(kernel, data, count):
         solver=solvers.cholesky(), regularization=1e-10,
     )  # fmt: skip
     wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
-    # Not getrusage, whose peak a child inherits from its parent.
-    status = Path("/proc/self/status").read_text()
-    peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024e-9
-    record = {"wall_s": wall, "cpu_s": cpu, "matrix_gb": info.size**2 * 8e-9, "peak_gb": peak}
+    record = {
+        "wall_s": wall, "cpu_s": cpu, "matrix_gb": info.size**2 * 8e-9,
+        "peak_gb": peak_bytes() * 1e-9,
+    }  # fmt: skip
     return bind(potential, params), record
 
 

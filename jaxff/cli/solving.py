@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Literal
 from jaxff.cli.console import say
 from jaxff.gdml import FitInfo
 from jaxff.linalg import preconditioners, solvers
+from jaxff.linalg.memory import peak_bytes
 from jaxff.linalg.solvers import Solver
 
 __all__ = ["Solving", "build_solver", "write_record"]
@@ -69,6 +68,8 @@ def _preconditioner(solving: Solving, memory: float | None) -> preconditioners.P
     if solving.preconditioner == "svd":
         if solving.rank is None:
             raise ValueError("--preconditioner svd needs a --rank; it is for study, see its cost")
+        if memory is not None:
+            raise ValueError("--preconditioner svd forms the whole matrix: leave out --memory-gb")
         return preconditioners.svd(solving.rank)
     if solving.preconditioner == "block-jacobi":
         if solving.rank is not None:
@@ -86,7 +87,7 @@ def write_record(path: Path, info: FitInfo, lengthscale: float) -> None:
         info: Of the fit.
         lengthscale: In the unit of the file.
     """
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_bytes()
     record = {
         "solver": info.method.partition(":")[0],
         "choice": info.method,
@@ -96,6 +97,6 @@ def write_record(path: Path, info: FitInfo, lengthscale: float) -> None:
         "iterations": info.iterations,
         "residual": info.residual_norm,
         "seconds": info.seconds,
-        "peak_memory_gb": peak * (1 if sys.platform == "darwin" else 1024) * 1e-9,
+        "peak_memory_gb": None if peak is None else peak * 1e-9,
     }
     path.write_text(json.dumps(record, indent=1) + "\n")

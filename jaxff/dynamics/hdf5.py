@@ -97,6 +97,13 @@ class HDF5File:
         """
         h5py = _h5py()
         temporary = self.path.with_suffix(".tmp")
+        with h5py.File(self.path, "r", libver="latest", swmr=True, locking=False) as old:
+            if (found := len(old["steps"])) < self._frames:
+                raise ValueError(
+                    f"{self.path} has {found} frames, its restart file counts {self._frames}: "
+                    "restore the file, or start in another folder from the positions and "
+                    "velocities of the restart"
+                )
         with (
             h5py.File(self.path, "r", libver="latest", swmr=True, locking=False) as old,
             h5py.File(temporary, "w", libver="latest") as new,

@@ -167,8 +167,9 @@ def _compare_all(plan: SearchPlan, points: Array, cell: Array, real: Array) -> _
     others = bit * stride + place
     images = []
     for column, offset, periodic in zip(points.T, offsets.T, plan.periodic, strict=True):
-        nearest = jnp.round(column[:, None] - column[others]) if periodic else 0.0 * others
-        nearest = nearest.astype(jnp.int32)
+        nearest = jnp.zeros_like(others)
+        if periodic:
+            nearest = jnp.round(column[:, None] - column[others]).astype(jnp.int32)
         images.append(nearest if image is None else nearest + offset[image])
     return jnp.where(empty, atoms, others), images, jnp.any(many)
 

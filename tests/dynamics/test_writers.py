@@ -209,3 +209,12 @@ def test_files_shorter_than_the_restart_says_are_refused(molecule, morse, tmp_pa
     with pytest.raises(ValueError, match=rf"has {size - 10} bytes, its restart file counts {size}"):
         Writer(tmp_path, resume=True)
     assert path.stat().st_size == size - 10
+
+
+def test_hdf5_with_fewer_frames_than_the_restart_says_is_refused(molecule, morse, tmp_path):
+    for name, steps in (("short", 28), ("long", 56)):
+        with Writer(tmp_path / name, format="hdf5") as writer:
+            simulate(morse(), molecule, writer=writer, steps=steps)
+    os.replace(tmp_path / "short" / "trajectory.h5", tmp_path / "long" / "trajectory.h5")
+    with pytest.raises(ValueError, match="has 5 frames, its restart file counts 9"):
+        Writer(tmp_path / "long", format="hdf5", resume=True)

@@ -1,11 +1,23 @@
 import psutil
 import pytest
 
-from jaxff.linalg.memory import available_bytes, format_bytes, lower_square
+from jaxff.linalg.memory import available_bytes, format_bytes, lower_square, peak_bytes
 
 
 def test_available_memory_is_plausible():
     assert 0 < available_bytes() <= psutil.virtual_memory().total
+
+
+def test_the_peak_stays_when_memory_is_given_back():
+    block = bytearray(200_000_000)
+    block[::4096] = b"x" * len(block[::4096])
+    peak = peak_bytes()
+    if peak is None:
+        pytest.skip("the system does not tell")
+    del block
+    now = psutil.Process().memory_info().rss
+    assert peak >= now + 150_000_000
+    assert peak_bytes() >= peak
 
 
 @pytest.mark.parametrize(
