@@ -21,8 +21,9 @@ def peak_bytes() -> int | None:
 
     Not from ``getrusage``, whose peak a process inherits from its parent.
     """
-    if hasattr(info := psutil.Process().memory_info(), "peak_wset"):  # Windows
-        return int(info.peak_wset)
+    peak_wset = getattr(psutil.Process().memory_info(), "peak_wset", None)  # Windows
+    if peak_wset is not None:
+        return int(peak_wset)
     status = Path("/proc/self/status")
     if not status.exists():
         return None
