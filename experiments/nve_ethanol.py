@@ -6,7 +6,8 @@ MODEL is an sGDML model file of ethanol (``experiments/rmd17.py --models FOLDER`
 run starts at a geometry of the test set, spends 10 ps at 300 K under Langevin dynamics, loses the
 motion of the whole, and goes on at constant energy. The drift is the slope of a straight line
 through the total energy, and through the shadow energy, which velocity Verlet conserves to fourth
-order: free of the second-order exchange between vibrations, it shows a drift much earlier.
+order: free of the second-order exchange between vibrations, it shows a drift much earlier. Averages
+over hundredths of the run are recorded, too.
 
 Then the time step is halved twice, from the same eight states for 20 ps each: the fluctuation of
 the total energy must fall by four each time, that of the shadow energy by sixteen.
@@ -83,6 +84,11 @@ def slope(times, energy, atoms):
     }  # fmt: skip
 
 
+def block_means(energy, atoms, blocks=100):
+    energy = energy[: len(energy) // blocks * blocks].reshape(blocks, -1).mean(axis=1)
+    return [round(float(x), 7) for x in (energy - energy.mean()) * 1000 / atoms]
+
+
 def long_run(energy_fn, system, seed, steps):
     system, velocities = equilibrated(energy_fn, system, seed)
     start = time.perf_counter(), time.process_time()
@@ -100,6 +106,8 @@ def long_run(energy_fn, system, seed, steps):
         "drift": slope(times, total, atoms), "shadow_drift": slope(times, shadow, atoms),
         "drift_of_first_100_ps": slope(times[first], total[first], atoms),
         "shadow_drift_of_first_100_ps": slope(times[first], shadow[first], atoms),
+        "block_means_mev_per_atom": block_means(total, atoms),
+        "shadow_block_means_mev_per_atom": block_means(shadow, atoms),
         "degrees_of_freedom": result.degrees_of_freedom,
         "mean_half_step_temperature_k": float(series["half_step_temperature"].mean()),
         "largest_temperature_k": float(series["temperature"].max()),

@@ -353,8 +353,8 @@ def test_evaluate_reads_extended_xyz(folder, tmp_path, capsys):
 def test_md_runs_stops_and_goes_on(folder, tmp_path, capsys):
     target = tmp_path / "run"
     asked = ("md", folder.model, "--start", folder.data, "--ensemble", "nve",
-             "--timestep", 0.2, "--temperature", 300, "--steps", 40, "-o", target)  # fmt: skip
-    assert not run(*asked)
+             "--timestep", 0.2, "--temperature", 300, "-o", target)  # fmt: skip
+    assert not run(*asked, "--steps", 40)
     text = capsys.readouterr().out
     frames = ase.io.read(target / "trajectory.xyz", ":")
     assert len(frames) == 6
@@ -363,8 +363,8 @@ def test_md_runs_stops_and_goes_on(folder, tmp_path, capsys):
     np.testing.assert_allclose(frames[0].positions, WATER["R"][lowest], atol=1e-7)
     assert "Energy drift (" in text
     assert "meV/atom/ps" in text
-    assert "exists" in fails(capsys, *asked)
-    assert not run(*asked, "--resume", "--figure", tmp_path / "energy.png")
+    assert "exists" in fails(capsys, *asked, "--steps", 40)
+    assert not run(*asked, "--steps", 80, "--resume", "--figure", tmp_path / "energy.png")
     assert len(ase.io.read(target / "trajectory.xyz", ":")) == 11
     assert (tmp_path / "energy.png").exists()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -22,10 +23,9 @@ from jaxff.cli.files import (
     load_model,
 )
 from jaxff.cli.start import read_start, write_report
+from jaxff.data.archive import write_atomic
 from jaxff.dynamics import read_log
 from jaxff.neighbors import neighbor_list
-from jaxff.potential import EnergyFn
-from jaxff.system import System
 
 __all__ = ["Bath", "md", "read_log"]
 
@@ -71,16 +71,16 @@ def md(
 ) -> None:
     """Molecular dynamics with a model.
 
-    Writes trajectory.xyz (or trajectory.h5), log.csv, restart.npz and, at the end, report.html into
-    a folder; replicas have trajectory-000.xyz, log-000.csv and so on. A run that was stopped or
-    killed goes on with the same command, --restart, and in --steps how many more to do; after as
-    many steps its files are those of an unbroken run.
+    Writes trajectory.xyz (or trajectory.h5), log.csv, restart.npz, settings.json and, at the end,
+    report.html into a folder; replicas have trajectory-000.xyz, log-000.csv and so on. A run that
+    was stopped or killed goes on with the same command and --restart; in the end its files are
+    those of an unbroken run. A finished one goes on to a larger number of --steps.
 
     Args:
         model: Model file, .npz (sGDML) or .safetensors (jaxff).
         start: Data set to start from: its frame of lowest energy, or --frame.
         output: Folder to write to; an earlier run in it is never overwritten.
-        steps: Number of steps.
+        steps: Number of steps, with those before a restart.
         ensemble: nve (constant energy); langevin, nose-hoover or csvr (constant temperature); npt
             (constant temperature and pressure, where the cell repeats in all directions).
         timestep: Time step in fs.
@@ -95,7 +95,7 @@ def md(
         skin: Potentials with cutoffs: Å that neighbour lists reach beyond the cutoff; only the
             speed depends on it.
         seed: Seed of the velocities and of the thermostat.
-        restart: Continue the run in the folder by so many steps, from its last state.
+        restart: Continue the run in the folder from its last state, with the same settings.
         figure: Write a figure of energies and temperature to this file (.png, .pdf or .svg).
         reading: How to read the data file.
         model_units: Units of old model files.
@@ -105,40 +105,50 @@ def md(
     loaded = load_model(model, model_units)
     begin = read_start(start, reading, loaded, frame)
     system, name = begin.system, formula(begin.dataset.numbers)
-    last, form = None, format or "xyz"
+    settings: dict[str, Any] = {
+        "ensemble": ensemble, "timestep": timestep, "temperature": temperature, **asdict(bath),
+        "replicas": replicas, "every": every, "format": format or "xyz", "forces": forces,
+        "skin": skin, "seed": seed,
+    }  # fmt: skip
+    last, done, place = None, 0, begin.place
     if restart:
         last = dynamics.read_restart(output / "restart.npz")
-        replicas, form = _as_before(output, last, ensemble, replicas, format)
-        _check_same_model(loaded.energy_fn, system, last, output, skin)
+        done, place = last.step, _check_same_settings(output, settings, steps, last.step)
     several = "" if replicas is None else f"{replicas} replicas, "
-    say(f"{name}, {ensemble}, {several}{steps} steps of {timestep:g} fs into {output}")
-    cutoffs = loaded.energy_fn.cutoffs
-    with _writer(output, forces, restart, form, replicas) as writer:
-        dynamics.run(
-            loaded.energy_fn,
-            system,
-            ensemble=made,
-            steps=steps,
-            key=jax.random.key(seed),
-            temperature=None if restart else temperature,
-            replicas=replicas,
-            restart=last,
-            every=every,
-            chunk=max(every, min(1000, steps)),
-            neighbors=neighbor_list(cutoffs, skin=skin) if cutoffs else None,
-            keep_frames=False,
-            progress=dynamics.progress_bar(
-                steps, start=0 if last is None else last.step, disable=None, leave=False
-            ),
-            writer=writer,
-        )
+    say(f"{name}, {ensemble}, {several}{steps - done} steps of {timestep:g} fs into {output}")
+    cutoffs, failure = loaded.energy_fn.cutoffs, None
+    with _writer(output, forces, restart, settings["format"], replicas) as writer:
+        told = {} if restart else {**settings, "start": place}
+        try:
+            dynamics.run(
+                loaded.energy_fn,
+                system,
+                ensemble=made,
+                steps=steps - done,
+                key=jax.random.key(seed),
+                temperature=None if restart else temperature,
+                replicas=replicas,
+                restart=last,
+                every=every,
+                chunk=max(every, min(1000, steps)),
+                neighbors=neighbor_list(cutoffs, skin=skin) if cutoffs else None,
+                keep_frames=False,
+                progress=dynamics.progress_bar(steps - done, start=done, disable=None, leave=False),
+                writer=_telling(output / _SETTINGS, told, writer),
+            )
+        except dynamics.UnstableRunError as error:
+            failure = error  # what was run until then is told first
     logs = [read_log(path) for path in _logs(output, replicas)]
     say(summary(logs, system.atom_count, ensemble))
     if figure is not None:
         title = f"{name}, {ensemble}" + ("" if replicas is None else ", replica 0")
         _draw(figure, logs[0], system.atom_count, title)
-    about = {"Start": begin.place, "Temperature": f"{temperature:g} K", "Seed": str(seed)}
+    about = {"Start": place, "Temperature": f"{temperature:g} K", "Seed": str(seed)}
+    if failure is not None:
+        about["Stopped early"] = str(failure)
     write_report(output, model, loaded, system, about, None if ensemble == "nve" else temperature)
+    if failure is not None:
+        raise failure
 
 
 def _check(
@@ -182,6 +192,20 @@ def _writer(
         raise RuntimeError(f"--format hdf5: {error}") from error
 
 
+def _telling(path: Path, settings: dict[str, Any], writer: dynamics.Writer):
+    """The writer, which with its first chunk writes the settings of a new run."""
+    content = json.dumps(settings, indent=1, ensure_ascii=False) + "\n" if settings else ""
+
+    def write(chunk: dynamics.Trajectory) -> None:
+        nonlocal content
+        if content:
+            text, content = content.encode(), ""
+            write_atomic(path, lambda stream: stream.write(text))
+        writer(chunk)
+
+    return write
+
+
 def _logs(folder: Path, replicas: int | None) -> list[Path]:
     if replicas is None:
         return [folder / "log.csv"]
@@ -190,57 +214,41 @@ def _logs(folder: Path, replicas: int | None) -> list[Path]:
 
 # --- restarts ----------------------------------------------------------------------------------
 
-
-def _as_before(
-    folder: Path, last: dynamics.Restart, ensemble: str, replicas: int | None, format: str | None
-) -> tuple[int | None, str]:
-    """Replicas and format of the run that is continued.
-
-    Raises:
-        ValueError: If others are asked for, or another ensemble.
-    """
-    count = last.positions.shape[0] if last.positions.ndim == 3 else None
-    found = "hdf5" if (folder / "trajectory.h5").exists() else "xyz"
-    asked = (("ensemble", ensemble, last.ensemble), ("format", format or found, found))
-    for name, value, before in (*asked, ("replicas", replicas or count, count)):
-        if value != before:
-            raise ValueError(
-                f"the run in {folder} has --{name} {before}, not {value}: continue it with the same"
-                if before is not None
-                else f"the run in {folder} is a single one: continue it without --{name}"
-            )
-    return count, found
+_SETTINGS = "settings.json"
 
 
-def _check_same_model(
-    energy_fn: EnergyFn, system: System, last: dynamics.Restart, folder: Path, skin: float
-) -> None:
-    """Refuse to continue a run with another model: its energy would jump.
+def _check_same_settings(folder: Path, settings: dict[str, Any], steps: int, done: int) -> str:
+    """Where the run that is continued began.
 
     Raises:
-        ValueError: If the energy at the restart is not the one that the log holds for that step.
+        ValueError: If it has other settings, or as many steps already.
     """
-    several = last.positions.ndim == 3
-    log = read_log(_logs(folder, 1 if several else None)[0])
-    at = np.flatnonzero(log["step"] == last.step)
-    positions = last.positions[0] if several else last.positions
-    if not len(at) or positions.shape != system.positions.shape:
-        return
-    here = system.replace(positions=positions)
-    if last.cell is not None:
-        cell = np.asarray(last.cell[0] if several else last.cell)
-        size = log["volume_A3"][at[-1]] / abs(np.linalg.det(cell))
-        here = here.replace(cell=cell * np.cbrt(size))
-    cutoffs = getattr(energy_fn, "cutoffs", ())
-    pairs = neighbor_list(cutoffs, skin=skin).allocate(here) if cutoffs else None
-    logged = float(log["potential_energy_eV"][at[-1]])
-    energy = float(energy_fn(here, pairs))
-    if not np.isclose(energy, logged, rtol=1e-9, atol=1e-6):
+    path = folder / _SETTINGS
+    try:
+        before = json.loads(path.read_text())
+        place = str(before.pop("start"))
+    except (FileNotFoundError, json.JSONDecodeError, KeyError, AttributeError) as error:
         raise ValueError(
-            f"{folder}: at step {last.step} the log has a potential energy of "
-            f"{logged:.6f} eV, this model gives {energy:.6f} eV: restart with the model that made "
-            "the run, or start a new one"
+            f"{path} does not tell the settings of a run of this command ({error}): continue a run "
+            "of the library with jaxff.dynamics.run"
+        ) from error
+    # Not just these, but no others: a setting that came later is a difference, too.
+    names = [n for n in {**settings, **before} if settings.get(n) != before.get(n)]
+    if names:
+        was, now = (", ".join(_option(n, s.get(n)) for n in names) for s in (before, settings))
+        raise ValueError(f"the run in {folder} has {was}, not {now}: continue it with the same")
+    if steps <= done:
+        raise ValueError(
+            f"the run in {folder} has {done} steps: --steps counts them, and must be larger"
         )
+    return place
+
+
+def _option(name: str, value: Any) -> str:
+    flag = f"--{name.replace('_', '-')}"
+    if value is None or value is False:
+        return f"no {flag}"
+    return flag if value is True else f"{flag} {value}"
 
 
 # --- what is said of a run ---------------------------------------------------------------------

@@ -71,7 +71,9 @@ def modes(
         reading: How to read the data file.
         model_units: Units of old model files.
     """
-    _check(output, steps, amplitude, frames, temperature)
+    positive = {"amplitude": amplitude, "temperature": temperature, "pressure": pressure}
+    whole = {"symmetry-number": symmetry_number, "multiplicity": multiplicity}
+    _check(output, positive, {"steps": steps, "frames": frames, **whole})
     loaded = load_model(model, model_units)
     began = read_start(start, reading, loaded, frame)
     say(f"{formula(began.dataset.numbers)}, {began.place}")
@@ -121,13 +123,13 @@ def modes(
     say(f"\nWrote {', '.join(written)} into {output}.")
 
 
-def _check(output: Path, steps: int, amplitude: float, frames: int, temperature: float) -> None:
+def _check(output: Path, positive: dict[str, float], whole: dict[str, int]) -> None:
     if output.exists() and not output.is_dir():
         raise FileExistsError(f"{output}: the output is a folder, but a file has this name")
-    for name, value in (("steps", steps), ("frames", frames)):
+    for name, value in whole.items():
         if value < 1:
             raise ValueError(f"--{name} must be at least 1, got {value}")
-    for name, value in (("amplitude", amplitude), ("temperature", temperature)):
+    for name, value in positive.items():
         if not 0 < value < float("inf"):
             raise ValueError(f"--{name} must be positive and finite, got {value}")
 

@@ -42,6 +42,7 @@ __all__ = [
     "Problem",
     "advance",
     "build_list",
+    "forces_at",
     "next_step",
     "start",
 ]
@@ -163,6 +164,18 @@ def build_list(problem: Problem, listed: Listed, *, replicated: bool) -> Listed:
     return listed._replace(
         neighbors=renew(problem.system, listed.neighbors, listed.position, listed.strain)
     )
+
+
+@functools.partial(jax.jit, static_argnames=("replicated",))
+def forces_at(
+    problem: Problem, state: State, listed: Listed, *, replicated: bool
+) -> Float[Array, "*replicas atoms 3"]:
+    """Forces in eV/Å at a state, which a restart is compared with."""
+
+    def one(system, listed, state):
+        return forced(problem.energy_fn, system, listed.neighbors, state).force
+
+    return _each(one, replicated)(problem.system, listed, state)
 
 
 @functools.partial(jax.jit, static_argnames=("capacity", "replicated", "shadow"))

@@ -84,7 +84,9 @@ def run(
         replicas: Number of runs side by side from the one system, each with its own random numbers.
             Arrays of the result have a leading axis. If one fails, all stop at that step.
         restart: State to continue from (:func:`jaxff.dynamics.read_restart`) instead of temperature
-            or velocities. Its step 0 frame is not recorded again.
+            or velocities, with the same potential, atoms, masses and time step. Its frame is not
+            recorded again. The ensemble may have another temperature or pressure, to heat or to
+            compress; what it conserves then starts from another value.
         every: Steps between frames.
         chunk: Steps between two looks of the host; rounded down to whole frames, at least one.
         neighbors: How to build pair lists, with a positive skin; by default

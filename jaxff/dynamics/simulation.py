@@ -83,8 +83,8 @@ class Simulation:
         """State of a restart file, and no frames.
 
         Raises:
-            ValueError: If it belongs to another ensemble, time step, system or precision, or to
-                other masses or degrees of freedom.
+            ValueError: If it belongs to another ensemble, time step, system, precision or
+                potential, or to other masses or degrees of freedom.
         """
         neighbors = self._template(_read_plan(restart.plan))
         arguments = self._start_arguments(neighbors, None, restart.velocities, None)
@@ -115,6 +115,7 @@ class Simulation:
             if restart.list_strain is not None:
                 listed = listed._replace(strain=jnp.asarray(restart.list_strain))
             listed = loop.build_list(self.problem, listed, replicated=self.replicas is not None)
+        self._check_same_forces(state, listed)
         empty = jax.tree.map(lambda x: np.zeros((0, *x.shape[1:]), x.dtype), frames)
         return self._carry(state, listed, restart.step, loop.RUNNING), empty
 
@@ -130,6 +131,19 @@ class Simulation:
             raise ValueError(
                 f"the restart counts {np.unique(state.freedom).tolist()} degrees of freedom, not "
                 f"{freedom}: start from its positions and velocities instead"
+            )
+
+    def _check_same_forces(self, state: State, listed: loop.Listed) -> None:
+        """Refuse a state whose forces are of another potential: its energy would jump."""
+        found = loop.forces_at(self.problem, state, listed, replicated=self.replicas is not None)
+        before = np.asarray(state.force, np.float64)
+        apart = float(np.max(np.abs(np.asarray(found) - before), initial=0.0))
+        relative, absolute = (1e-4, 1e-6) if state.force.dtype == np.float64 else (5e-3, 1e-4)
+        if not apart <= absolute + relative * np.max(np.abs(before), initial=0.0):
+            raise ValueError(
+                "the restart belongs to another potential or system: the forces that it holds are "
+                f"up to {apart:.3g} eV/Å from those of this one at the same positions; start from "
+                "its positions and velocities instead"
             )
 
     def restart(self, carry: loop.Carry, step: int) -> Restart:

@@ -161,7 +161,7 @@ class JaxffCalculator(Calculator):
         if not finite:
             raise FloatingPointError(
                 f"energy or forces of {atoms.get_chemical_formula()} are not finite: check the "
-                "geometry, and that the potential knows its elements"
+                "geometry, and that the potential is made for these atoms in this order"
             )
         self.results = _results(values, count)
 

@@ -69,9 +69,7 @@ def test_replicas_that_are_continued_equal_those_of_one_run(format, files, tmp_p
     assert run(*made, "--steps", 40, "-o", tmp_path / "whole") == 0
     assert "2 replicas" in capsys.readouterr().out
     assert run(*made, "--steps", 24, "-o", tmp_path / "parts") == 0
-    # Replicas and format are those of the run, whether or not they are said again.
-    again = asked(files, *options[:4], "--every", 4)
-    assert run(*again, "--steps", 16, "-o", tmp_path / "parts", "--restart") == 0
+    assert run(*made, "--steps", 40, "-o", tmp_path / "parts", "--restart") == 0
     for index in range(2):
         name = f"log-00{index}.csv"
         whole, parts = ((tmp_path / f / name).read_text() for f in ("whole", "parts"))
@@ -86,9 +84,9 @@ def test_replicas_that_are_continued_equal_those_of_one_run(format, files, tmp_p
     else:
         whole, parts = (read_hdf5(tmp_path / f / "trajectory.h5") for f in ("whole", "parts"))
         np.testing.assert_array_equal(whole["positions"], parts["positions"])
-    wrong = fails(capsys, *again, "--steps", 4, "-o", tmp_path / "parts", "--restart",
+    wrong = fails(capsys, *made, "--steps", 44, "-o", tmp_path / "parts", "--restart",
                   "--replicas", 3)  # fmt: skip
-    assert "has --replicas 2, not 3" in wrong
+    assert "has --replicas 2, not --replicas 3" in wrong
 
 
 def test_options_reach_the_ensemble(files, tmp_path, monkeypatch):
@@ -139,27 +137,31 @@ def test_bad_input_is_refused_and_leaves_no_run(options, words, files, tmp_path,
     assert not (tmp_path / "run" / "log.csv").exists()
 
 
-@pytest.mark.slow
 def test_a_run_is_only_continued_as_it_was(files, tmp_path, capsys):
     target = ("-o", tmp_path / "run")
     assert run(*asked(files, "--steps", 8, *target)) == 0
     assert "--restart" in fails(capsys, *asked(files, "--steps", 8, *target))
     for options, words in (
-        (["--ensemble", "csvr"], "has --ensemble nve, not csvr"),
-        (["--format", "hdf5"], "has --format xyz, not hdf5"),
-        (["--replicas", 2], "single one"),
-        (["--timestep", 1], "time step of 2.0 fs"),
+        (["--ensemble", "csvr"], "has --ensemble nve, not --ensemble csvr"),
+        (["--format", "hdf5"], "has --format xyz, not --format hdf5"),
+        (["--replicas", 2], "has no --replicas, not --replicas 2"),
+        (["--timestep", 1], "has --timestep 2.0, not --timestep 1.0"),
+        (["--seed", 1, "--forces"], "has no --forces, --seed 0, not --forces, --seed 1"),
+        (["--steps", 8], "has 8 steps: --steps counts them"),
     ):
-        asks = asked(files, "--steps", 8, *target, "--restart", *options)
+        asks = asked(files, "--steps", 16, *target, "--restart", *options)
         assert words in fails(capsys, *asks)
     other = files / "other.safetensors"
     potential = physics.lennard_jones("Ar", 5.0, truncation="switched")
     io.save(other, potential, potential.init(epsilon=0.02, sigma=3.4))
-    asks = list(asked(files, "--steps", 8, *target, "--restart"))
+    asks = list(asked(files, "--steps", 16, *target, "--restart"))
     asks[1] = other
-    assert "restart with the model that made the run" in fails(capsys, *asks)
-    assert run(*asked(files, "--steps", 8, *target, "--restart")) == 0
-    assert read_log(tmp_path / "run" / "log.csv")["step"].tolist() == [0, 8, 10, 16]
+    assert "belongs to another potential" in fails(capsys, *asks)
+    assert run(*asked(files, "--steps", 16, *target, "--restart")) == 0
+    assert read_log(tmp_path / "run" / "log.csv")["step"].tolist() == [0, 8, 16]
+    (tmp_path / "run" / "settings.json").write_text("{")
+    again = asked(files, "--steps", 24, *target, "--restart")
+    assert "settings.json does not tell the settings" in fails(capsys, *again)
 
 
 def test_hdf5_without_h5py(files, tmp_path, capsys, monkeypatch):
@@ -175,6 +177,7 @@ def test_explosion_is_told_in_a_line(files, tmp_path, capsys):
     message = fails(capsys, *asked(files, *options, start=tmp_path / "close.xyz"))
     assert "moves by more than 0.5 Å at once after step 0" in message
     assert "restart.npz of the run" in message
+    assert "Stopped early" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_help_explains_every_option(capsys):

@@ -94,6 +94,17 @@ def test_standard_error_is_the_spread_of_slopes(memory):
     assert stated == pytest.approx(spread, rel=0.25)
 
 
+def test_a_slow_wander_below_fast_vibrations_is_seen():
+    """Vibrations alone, a hundred times the wander, would end the sum of correlations at once."""
+    times = np.arange(4096.0)
+    wander = 0.01 * autoregressive(200, 4096, 0.99)
+    vibrations = np.cos(0.7 * times + RNG.uniform(0, 2 * np.pi, size=(200, 1)))
+    fits = [energy_drift(times, s, 1) for s in vibrations + wander]
+    spread = np.std([f.slope for f in fits])
+    stated = np.sqrt(np.mean([f.standard_error**2 for f in fits]))
+    assert 0.75 * spread < stated < 1.6 * spread
+
+
 def test_drift_needs_three_frames():
     with pytest.raises(ValueError, match="at least 3 frames, got 2"):
         energy_drift(np.arange(2.0), np.arange(2.0), 1)

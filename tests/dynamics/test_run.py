@@ -313,6 +313,13 @@ def test_frames_may_be_left_to_the_writer(molecule, morse):
     assert [s for c in chunks for s in c.steps.tolist()] == [*range(0, 101, 10)]
 
 
+def test_a_restart_belongs_to_its_potential(molecule, morse):
+    common = {"ensemble": nve(0.5), "steps": 4}
+    first = run(morse(), molecule, temperature=300.0, key=KEY, **common)
+    with pytest.raises(ValueError, match="belongs to another potential or system"):
+        run(morse(3.03), molecule, restart=first.restart, **common)
+
+
 def test_a_restart_belongs_to_its_atoms(molecule, morse):
     """Other elements, masses or degrees of freedom are another run."""
     common = {"ensemble": nve(0.5), "steps": 4}
