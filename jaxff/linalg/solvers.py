@@ -253,8 +253,8 @@ def _choose(operator: KernelOperator, diagonal: np.ndarray, memory: float) -> tu
         return True, f"cholesky: the matrix is small ({sizes})" if size <= _SMALL else (
             f"cholesky: without regularization an iteration need not end ({sizes})"
         )
-    machine = cost.measure(operator)
     most = cost.most_columns(size, 0.5 * memory)
+    machine = cost.measure(operator, most)
     level = float(np.exp(np.mean(np.log(diagonal))))
     iterative = cost.estimate(machine, size, level, most)
     dense = cost.dense_seconds(machine, size)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxff.linalg import cost, preconditioners, selection
+from jaxff.linalg import cost, preconditioners, selection, solvers
 from linalg.operators import Dense, decaying
 
 DIAGONAL = np.full(60, 1e-6)
@@ -103,12 +103,29 @@ def test_rule_of_thumb_is_the_published_one():
 
 
 def test_more_regularization_wants_fewer_columns():
-    machine = cost.Machine(1e-2, 1e-4, 1e-9, 1e-10, 3.0, 1.0)
+    machine = cost.Machine(1e-2, 1e-4, 1e-9, 1e-10, 512, 1e-7)
     ranks = [cost.estimate(machine, 10_000, level, 5000).rank for level in (1e-12, 1e-9, 1e-6)]
     assert ranks[0] > ranks[1] > ranks[2]
 
 
-def test_measured_decay():
-    machine = cost.measure(decaying(size=300, power=2.0))
-    assert 1.0 < machine.exponent < 3.5
+def test_measured_remainder():
+    operator = decaying(size=300, power=2.0)
+    machine = cost.measure(operator, 40)
+    assert machine.probe == 40
     assert min(machine.product, machine.column, machine.entry, machine.operation) > 0
+    index = np.sort(np.random.default_rng(0).choice(300, 40, replace=False))
+    matrix = operator.columns(np.arange(300))
+    left = matrix - matrix[:, index] @ np.linalg.solve(matrix[np.ix_(index, index)], matrix[index])
+    assert 0.8 < machine.remainder / np.linalg.eigvalsh(left)[-1] <= 1.0 + 1e-6
+
+
+@pytest.mark.parametrize(("level", "rank"), [(1e-3, 30), (1e-4, 30), (1e-4, 80)])
+def test_expected_iterations_are_near_those_needed(level, rank):
+    operator = decaying(size=300, power=2.0)
+    expected = cost.expected_iterations(cost.measure(operator, 40), np.array([rank]), level)[0]
+    solver = solvers.conjugate_gradient(
+        preconditioner=preconditioners.nystroem("uniform", rank=rank), restarts=0
+    )
+    rhs = np.random.default_rng(1).normal(size=300)
+    needed = solver(operator, rhs, np.full(300, level)).iterations
+    assert 1 / 3 < expected / needed < 3
