@@ -5,7 +5,8 @@ The Python of an environment with ``"numpy<2.4" torch sgdml==1.0.3`` runs
 
     recover     the permutation group of the frames DATA[--frames][:--count]
     assemble    the kernel matrix alone; --backend np or torch, --perms FILE
-    train       fit, phase times, peak memory; -o MODEL
+    train       fit, phase times, peak memory; -o MODEL; iterative if the matrix is larger than
+                --memory GB
     predict     E and F of both predictors (-o OUT), errors; -m MODEL; --throughput at all settings
     dataset     does sgdml read this dataset or model file
 
@@ -29,6 +30,7 @@ for flag, default in {**DEFAULTS, "threads": 1, "count": 10**6}.items():
 for flags in ("--frames", "--perms", "--json", "-m --model", "-o --output"):
     PARSER.add_argument(*flags.split())
 PARSER.add_argument("--backend", choices=("np", "torch"), default="np")
+PARSER.add_argument("--memory", type=float, default=1e6, help="GB; least memory: iterative")
 PARSER.add_argument("--in-place", action="store_true", help="one matrix, not three; same flops")
 PARSER.add_argument("--throughput", action="store_true", help="all settings, batches 1 and all")
 OPTIONS = PARSER.parse_args()
@@ -71,7 +73,7 @@ def load():
 
 def trainer():
     fit = GDMLTrain(use_torch=OPTIONS.backend == "torch")
-    fit._max_processes, fit._max_memory = WORKERS, 10**6  # so much memory: always the dense solver
+    fit._max_processes, fit._max_memory = WORKERS, OPTIONS.memory  # by default: always dense
     return fit
 
 
@@ -124,6 +126,16 @@ def train(record, data):
     with timed(record, "train"):
         model = fit.train(task)
     record.update(n_perms=len(model["perms"]), c=model["c"], std=model["std"])
+    record["solver"] = str(model["solver_name"])
+    names = {
+        "solver_iters": "iterations",
+        "solver_resid": "residual",
+        "inducing_pts_idxs": "columns",
+    }
+    for key in names.keys() & model.keys():
+        record[names[key]] = (
+            np.size(model[key]) if key == "inducing_pts_idxs" else float(model[key])
+        )
     np.savez_compressed(OPTIONS.output, **model)
 
 
