@@ -80,8 +80,9 @@ def minimum_image(
     """Subtract the nearest whole lattice vector along each periodic direction.
 
     This is the nearest image only in cells that are orthogonal or well reduced and for pairs closer
-    than half the smallest height; elsewhere it is one consistent image, as in sGDML.
+    than half the smallest height; elsewhere it is one consistent image, as in sGDML. Vectors along
+    directions that do not repeat mean nothing.
     """
-    full = complete(cell, pbc)
+    full = complete(jnp.where(pbc[..., None], cell, 0.0), pbc)
     shifts = jnp.round(fractional(displacements, full)) * pbc[..., None, :]
     return displacements - shifts @ full

@@ -14,7 +14,9 @@ import numpy as np
 
 from jaxff import descriptors, kernels, physics
 from jaxff.data.archive import write_atomic
+from jaxff.gdml.potential import KernelPotential
 from jaxff.gdml.potential import potential as gdml_potential
+from jaxff.kernels import groups
 from jaxff.numerics import require_float64
 from jaxff.potential import Potential, Spec, add, scale_shift
 from jaxff.system import System
@@ -103,9 +105,21 @@ def load(
         if not isinstance(potential, Potential):
             raise ValueError("it describes no potential")
         params = jax.tree.map(jnp.asarray, _decode(structure["params"], arrays, {}))
+        if isinstance(potential, KernelPotential):
+            _check_kernel(potential, params)
     except (SafetensorError, *_DAMAGE) as error:
         raise ValueError(f"{path}: not a model of jaxff, or damaged: {error}") from error
     return potential, params
+
+
+def _check_kernel(potential: KernelPotential, params: Params) -> None:
+    """Parameters must be those of the kernel: an altered group or array would predict nonsense."""
+    numbers = np.asarray(params["numbers"])
+    if potential.kernel.permutations is not None:
+        groups.verify(potential.kernel.permutations, numbers)
+    positions = jax.ShapeDtypeStruct((len(numbers), 3), jnp.float64)
+    cell = jax.ShapeDtypeStruct((3, 3), jnp.float64) if "cell" in params else None
+    jax.eval_shape(lambda r, c: potential.apply(params, System(r, numbers, c)), positions, cell)
 
 
 def _encode(node: Any, arrays: dict[str, np.ndarray]) -> Any:

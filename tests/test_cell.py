@@ -60,6 +60,17 @@ def test_fractional():
     np.testing.assert_allclose(fractions @ CELL, points, atol=1e-14)
 
 
+@pytest.mark.parametrize("pbc", [m for m in MASKS if any(m) and not all(m)])
+def test_vectors_along_open_directions_mean_nothing(pbc):
+    """Not even if they depend on the others."""
+    mask, points = np.array(pbc), np.random.default_rng(3).normal(scale=9.0, size=(6, 3))
+    empty = np.where(mask[:, None], CELL, 0.0)
+    expected = minimum_image(points, empty, mask)
+    for other in (CELL, np.where(mask[:, None], CELL, CELL[mask].sum(axis=0)), 3.0 * CELL[::-1]):
+        cell = np.where(mask[:, None], CELL, other)
+        np.testing.assert_allclose(minimum_image(points, cell, mask), expected, atol=1e-12)
+
+
 finite = st.floats(-20, 20, allow_subnormal=False)
 
 

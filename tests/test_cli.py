@@ -114,7 +114,7 @@ def folder(tmp_path_factory):
 def test_fit_tells_what_it_does(folder):
     for words in (
         "90 frames of H2O, analytic; units kcal/mol, Å",
-        "Permutation group of order 2 (recovered from 30 geometries",
+        "Permutation group of order 2 (recovered from 90 geometries",
         "Training on 30 frames, validating on 20: 270 equations",
         "for the solve",
         "Best length scale: 2.",
@@ -208,7 +208,10 @@ def test_fit_by_any_solver(case, folder, tmp_path, capsys):
     )
     np.testing.assert_allclose(got, expected, atol=1e-6)
     if case == "small":
-        assert "Solver: cholesky: the matrix is small (270 equations" in capsys.readouterr().out
+        assert (
+            "Solver: cholesky: the matrix fits, and the solution is exact (270"
+            in capsys.readouterr().out
+        )
 
 
 def _direct(folder):
@@ -220,6 +223,55 @@ def _direct(folder):
             "--regularization", 1e-8, "--solver", "cholesky", "-o", path,
         ) == 0  # fmt: skip
     return path
+
+
+def test_fit_warns_of_what_makes_errors_look_small(tmp_path, capsys):
+    repeated = subset(tmp_path / "few.npz", np.repeat(np.arange(12), 4), r_unit="bohr")
+    parts = ("--train", 24, "--valid", 12, "--lengthscale", 4, "--regularization", 1e-6)
+    asked = ("fit", repeated, *parts, "--allow-inconsistent", "-o", tmp_path / "m.npz")
+    assert run(*asked) == 0
+    warned = capsys.readouterr().err
+    assert "validation or test frames repeat training frames" in warned
+    assert "is the unit of length, bohr, that of the positions?" in warned
+    ten = subset(tmp_path / "ten.npz", np.arange(10))
+    assert run("fit", ten, "--train", 10, "--lengthscale", 2, "-o", tmp_path / "m.npz") == 0
+    assert "a group recovered from 10 geometries may be too large" in capsys.readouterr().err
+
+
+def test_files_that_are_read_are_never_written(folder, tmp_path, capsys):
+    data = subset(tmp_path / "data.npz", np.arange(30))
+    before = Path(data).read_bytes()
+    asked = ("fit", data, "--train", 20, "--lengthscale", 2, "-o")
+    assert "is read, and would be overwritten" in fails(capsys, *asked, data)
+    other = subset(tmp_path / "other.npz", np.arange(5))
+    assert "exists, and is no model" in fails(capsys, *asked, other)
+    assert "--lengthscale must be positive" in fails(
+        capsys, "fit", data, "--train", 20, "--lengthscale", -2, "-o", tmp_path / "m.npz"
+    )
+    assert Path(data).read_bytes() == before
+    ase.io.write(tmp_path / "s.xyz", Atoms("OH2", WATER["R"][0]))
+    relax = ("relax", folder.model, "--start", tmp_path / "s.xyz", "-o", tmp_path / "s.xyz")
+    assert "is read, and would be overwritten" in fails(capsys, *relax)
+
+
+def test_wrong_permutations_of_a_file_are_suspected(tmp_path, capsys):
+    """Water whose hydrogens never exchange distances cannot tell; bent far apart it can."""
+    lopsided = WATER["R"].copy()
+    lopsided[:, 2] += 0.8 * (lopsided[:, 2] - lopsided[:, 0])
+    data = write(tmp_path / "data.npz", R=lopsided, perms=np.array([[0, 1, 2], [0, 2, 1]]))
+    assert run("fit", data, "--train", 20, "--lengthscale", 2, "--allow-inconsistent",
+               "-o", tmp_path / "m.npz") == 0  # fmt: skip
+    assert "the file names permutations that 90 geometries do not show" in capsys.readouterr().err
+
+
+def test_evaluate_refuses_another_cell(tmp_path, capsys):
+    wide, narrow = (
+        write(tmp_path / f"{side}.npz", lattice=np.eye(3) * side) for side in (30.0, 12.0)
+    )
+    model = tmp_path / "m.npz"
+    assert run("fit", wide, "--train", 20, "--lengthscale", 2, "-o", model) == 0
+    assert run("evaluate", model, wide, "--limit", 5) == 0
+    assert "the model is made for the cell" in fails(capsys, "evaluate", model, narrow)
 
 
 def test_other_units_give_the_same_model(folder, tmp_path):
@@ -431,12 +483,15 @@ def test_quickstart(folder, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(f"jaxff.cli.quickstart.{name}", value)
     output = tmp_path / "out"
     (output / "md").mkdir(parents=True)
-    (output / "md" / "log.csv").write_text("of an earlier run")
+    (output / "md" / "log.csv").write_text("of the user")
+    assert "choose another folder" in fails(capsys, "quickstart", "-o", output)
+    assert (output / "md" / "log.csv").read_text() == "of the user"
+    (output / "settings.json").write_text('{"command": "quickstart"}\n')  # of an earlier one
     assert run("quickstart", "-o", output) == 0
     text = capsys.readouterr().out
     assert {p.name for p in output.iterdir()} == {
         "model.npz", "report.html", "metrics.json", "parity.png", "frequencies.png",
-        "force_errors.png", "md",
+        "force_errors.png", "md", "settings.json",
     }  # fmt: skip
     page = (output / "report.html").read_text()
     assert page.count("data:image/png") == 4
@@ -634,6 +689,7 @@ def test_evaluate_leaves_invalid_frames_out_if_asked(folder, tmp_path, capsys):
     [
         (["--frame", 900, "--steps", 5], "--frame must be 0 to 89"),
         (["--steps", 0], "--steps must be at least 1"),
+        (["--steps", 5, "--energy-key", "foo"], "no array 'foo'"),
         (["--steps", 5, "--timestep", 0], "--timestep must be a positive number"),
         (["--steps", 5, "--resume"], "restart.npz"),
     ],

@@ -214,6 +214,34 @@ def test_descriptions_of_something_else_are_refused(path, content, change, messa
         io.load(path)
 
 
+def without_expansion(structure, arrays):
+    del structure["params"]["dict"]["expansion"]
+
+
+def narrower(structure, arrays):
+    """Features of another width."""
+    name = structure["params"]["dict"]["expansion"]["dict"]["features"]["array"]
+    arrays[name] = arrays[name][:, 1:]
+
+
+def other_atoms(structure, arrays):
+    """A group that exchanges atoms of other elements."""
+    name = structure["params"]["dict"]["numbers"]["array"]
+    arrays[name] = np.array([8, 9, 1], arrays[name].dtype)
+
+
+@pytest.mark.parametrize("change", [without_expansion, narrower, other_atoms])
+def test_parameters_of_another_kernel_are_refused(path, change):
+    io.save(path, *random_params(CASES["matern52"]()))
+    with safe_open(path, "numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        structure = json.loads(file.metadata()["jaxff"])
+    change(structure, arrays)
+    save_file(arrays, path, metadata={"jaxff": json.dumps(structure)})
+    with pytest.raises(ValueError, match=r"model\.safetensors: not a model of jaxff, or damaged"):
+        io.load(path)
+
+
 def test_a_description_that_is_no_json_is_refused(path, content):
     for text in ("{", "[]", "3", "null", '"gdml"'):
         save_file(content[1], path, metadata={"jaxff": text})

@@ -26,6 +26,7 @@ __all__ = [
     "Reading",
     "check_output",
     "formula",
+    "is_model",
     "kind",
     "load_model",
     "read_data",
@@ -37,6 +38,9 @@ Output = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 Unit = Annotated[str | None, tyro.conf.arg(metavar="UNIT")]
 
 _XYZ = (".xyz", ".extxyz")
+
+_OTHER_CELL = 0.3
+"""Relative difference of squared lengths of cells that no model spans."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class LoadedModel:
         return np.asarray(self.params["numbers"])
 
     def check_atoms(self, data: Dataset) -> None:
-        """Refuse data of other atoms than the model's.
+        """Refuse data of other atoms, or in another cell, than the model's.
 
         Raises:
             ValueError: Naming both.
@@ -97,6 +101,20 @@ class LoadedModel:
             raise ValueError(
                 f"the model is made for the atoms {symbols(self.numbers)} in this order, but "
                 f"{data.source or data.name} holds {symbols(data.numbers)}"
+            )
+        cell = self.params.get("cell") if isinstance(self.potential, KernelPotential) else None
+        if cell is None or data.cell is None:
+            return
+        # Lengths and angles, which a rotation of the cell leaves as they are.
+        made = np.asarray(cell @ cell.T)
+        apart = data.cell @ np.swapaxes(data.cell, -1, -2) - made
+        apart = np.abs(apart).max(axis=(-2, -1)) / np.abs(made).max()
+        if apart.max() > _OTHER_CELL:
+            frame = int(np.argmax(apart))
+            raise ValueError(
+                f"the model is made for the cell {np.round(cell, 3).tolist()} Å, but frame "
+                f"{data.indices[frame]} of {data.source or data.name} has "
+                f"{np.round(data.cell[frame], 3).tolist()}: train on such cells, or take others"
             )
 
 
@@ -167,6 +185,16 @@ def read_data(path: Path, reading: Reading) -> Dataset:
     )
 
 
+def is_model(path: Path) -> bool:
+    """Whether a file is a model of either format, as far as its names tell."""
+    if path.suffix.lower() == ".safetensors":
+        return True
+    try:
+        return "R_desc" in members(path)
+    except ValueError:
+        return False
+
+
 def load_model(path: Path, units: ModelUnits) -> LoadedModel:
     """Load a model in either format.
 
@@ -188,15 +216,17 @@ def load_model(path: Path, units: ModelUnits) -> LoadedModel:
     return LoadedModel(model.potential, model.params, model.provenance)
 
 
-def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
+def check_output(path: Path, suffixes: tuple[str, ...], inputs: tuple[Path, ...] = ()) -> None:
     """Refuse an output that could not be written, before the work is done.
 
     Raises:
-        ValueError: For another suffix.
+        ValueError: For another suffix, or one of the files that are read.
         OSError: If the folder does not exist or cannot be written to.
     """
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"{path}: the output must end in {' or '.join(suffixes)}")
+    if path.exists() and any(path.samefile(each) for each in inputs if each.exists()):
+        raise ValueError(f"{path}: is read, and would be overwritten: choose another output")
     folder = path.parent
     if path.is_dir() or not folder.is_dir():
         raise FileNotFoundError(f"{path}: {'is a folder' if path.is_dir() else 'no such folder'}")

@@ -9,11 +9,11 @@ import tyro
 
 from jaxff import io, units
 from jaxff.cli.console import say, warn
-from jaxff.cli.files import Reading, check_output, formula, read_data
+from jaxff.cli.files import Reading, check_output, formula, is_model, read_data
 from jaxff.cli.selection import Selection, select
 from jaxff.cli.solving import Solving, write_record
 from jaxff.cli.training import Fitting, report_errors, train_model
-from jaxff.data import Dataset, consistency
+from jaxff.data import Dataset, consistency, implausible_lengths
 from jaxff.interfaces import sgdml
 from jaxff.linalg.memory import format_bytes
 from jaxff.potential import bind
@@ -48,12 +48,18 @@ def fit(
             memory.
         allow_inconsistent: Go on although energies contradict forces.
     """
-    check_output(output, (".npz", ".safetensors"))
+    check_output(output, (".npz", ".safetensors"), (data,))
+    if output.exists() and not is_model(output):
+        raise FileExistsError(f"{output}: exists, and is no model: choose another output")
     if json is not None:
         check_output(json, (".json",))
+    if any(not 0 < scale < float("inf") for scale in fitting.lengthscale):
+        raise ValueError(f"--lengthscale must be positive, got {fitting.lengthscale}")
     dataset = read_data(data, reading)
     say(describe(dataset))
     check_consistency(dataset, allow_inconsistent)
+    if unlikely := implausible_lengths(dataset):
+        warn(unlikely)
     parts = select(dataset, selection)
     model, params, about, trial = train_model(dataset, parts, fitting, solving, selection.seed)
     if len(parts.test):

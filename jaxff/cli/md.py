@@ -84,7 +84,9 @@ def md(
         ensemble: nve (constant energy); langevin, nose-hoover or csvr (constant temperature); npt
             (constant temperature and pressure, where the cell repeats in all directions).
         timestep: Time step in fs.
-        temperature: Temperature in K of the initial velocities and of the thermostat.
+        temperature: Temperature in K of the initial velocities and of the thermostat. At constant
+            energy a run that starts at a minimum keeps about half of it, as the other half goes
+            into the vibrations.
         bath: Thermostats and barostat.
         replicas: Number of runs side by side, each with its own velocities and random numbers.
         frame: Frame of the data set to start from, counted from 0.
@@ -100,10 +102,12 @@ def md(
         reading: How to read the data file.
         model_units: Units of old model files.
     """
+    if output.is_file():
+        raise ValueError(f"{output}: the output is a folder, but a file has this name")
     _check(steps, every, replicas, temperature, figure)
     made = _ensemble(ensemble, timestep, temperature, bath)
     loaded = load_model(model, model_units)
-    begin = read_start(start, reading, loaded, frame)
+    begin = read_start(start, reading, loaded, frame, quiet=restart)
     system, name = begin.system, formula(begin.dataset.numbers)
     settings: dict[str, Any] = {
         "ensemble": ensemble, "timestep": timestep, "temperature": temperature, **asdict(bath),

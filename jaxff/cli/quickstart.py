@@ -45,7 +45,7 @@ def quickstart(
         seed: Seed of the frames and of the velocities.
     """
     begin = time.perf_counter()
-    output.mkdir(parents=True, exist_ok=True)
+    _claim(output)
     say("1. Data: ethanol at the GFN2-xTB level, shipped with jaxff.")
     path = ethanol_path()
     data = npz.read(path)
@@ -118,6 +118,30 @@ def quickstart(
     write_atomic(output / "report.html", lambda stream: stream.write(page.encode()))
     say(f"\nDone in {time.perf_counter() - begin:.0f} s. Open {output / 'report.html'}.")
     say(f"\nNext, type for instance:\n{_next(output, path)}")
+
+
+_MARK = {"command": "quickstart"}
+
+
+def _claim(folder: Path) -> None:
+    """Make the folder, or take that of an earlier quickstart, whose files are replaced.
+
+    Raises:
+        FileExistsError: If it holds anything else.
+    """
+    mark = folder / "settings.json"
+    content = json.dumps(_MARK) + "\n"
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and _text(mark) != content):
+        raise FileExistsError(
+            f"{folder} holds files that are not those of an earlier quickstart: choose another "
+            "folder with -o"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(mark, lambda stream: stream.write(content.encode()))
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
 
 
 def _vibrations(energy_fn: EnergyFn) -> tuple[NormalModes, str]:

@@ -63,7 +63,7 @@ def relax(
         reading: How to read the data file.
         model_units: Units of old model files.
     """
-    check_output(output, (".xyz", ".extxyz"))
+    check_output(output, (".xyz", ".extxyz"), (start, model))
     if steps < 1:
         raise ValueError(f"--steps must be at least 1, got {steps}")
     loaded = load_model(model, model_units)

@@ -36,11 +36,13 @@ class Start:
         return f"frame {self.dataset.indices[self.frame]} of {self.dataset.source}"
 
 
-def read_start(path: Path, reading: Reading, model: LoadedModel, frame: int | None) -> Start:
+def read_start(
+    path: Path, reading: Reading, model: LoadedModel, frame: int | None, *, quiet: bool = False
+) -> Start:
     """A frame of a data set, or of an extended XYZ file that need not have labels.
 
     Without a number, the frame of lowest energy where the file has energies, and the first frame
-    where it has none.
+    where it has none; it is named unless ``quiet``.
 
     Raises:
         ValueError: If there is no such frame, or the model is made for other atoms.
@@ -62,8 +64,10 @@ def read_start(path: Path, reading: Reading, model: LoadedModel, frame: int | No
     chosen = 0 if frame is None else frame
     if frame is None and "energy" in data.values:
         chosen = int(np.argmin(data.values["energy"]))
-        say(f"Starting from frame {data.indices[chosen]}, the lowest in energy of {data.source}.")
-    elif frame is None and len(data) > 1:
+        if not quiet:
+            place = f"frame {data.indices[chosen]}, the lowest in energy of {data.source}"
+            say(f"Starting from {place}.")
+    elif frame is None and len(data) > 1 and not quiet:
         warn(f"{data.source} was read without energies: starting from frame 0 (--frame)")
     system = jax.tree.map(lambda leaf: leaf[0], data[[chosen]].systems)
     return Start(system, data, chosen)

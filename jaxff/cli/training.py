@@ -73,7 +73,8 @@ def train_model(
     names = ("forces", "energy") if fitting.energy_constraints else ("forces",)
     labels = train.labels(*names)
     scales = _lengthscales(data, fitting, len(valid) > 0)
-    group, origin = _permutations(train, fitting, seed)
+    _warn_of_repeats(train, valid, parts.test)
+    group, origin = _permutations(data, train, fitting, seed)
     kernel = Kernel(inverse_distances, matern52, group)
     model = gdml.potential(kernel)
     _announce(train, valid, kernel.order, origin, len(names) > 1)
@@ -103,10 +104,31 @@ def train_model(
         length_unit=data.length_unit,
         regularization=best.info.regularization,
         scale=best.info.scale,
+        has_energies="energy" in data.values,
+        **_solver(best.info, solving),
         force_error=_mae_rmse(internal, "forces"),
         energy_error=_mae_rmse(internal, "energy"),
     )
     return Trained(model, params, about, best)
+
+
+def _solver(info: gdml.FitInfo, solving: Solving) -> dict[str, Any]:
+    if not info.method.startswith("conjugate gradients"):
+        return {"solver": "analytic"}
+    return {
+        "solver": "cg",
+        "iterations": info.iterations,
+        "residual": info.residual_norm,
+        "tolerance": solving.rtol,
+    }
+
+
+def _warn_of_repeats(train: Dataset, *others: Dataset) -> None:
+    """Equal geometries on both sides make errors look smaller than they are."""
+    seen = {positions.tobytes() for positions in train.positions}
+    count = sum(positions.tobytes() in seen for part in others for positions in part.positions)
+    if count:
+        warn(f"{count} validation or test frames repeat training frames: errors look too small")
 
 
 def _mae_rmse(report: dict[str, dict[str, Any]], name: str) -> dict[str, float]:
@@ -127,23 +149,40 @@ def _lengthscales(data: Dataset, fitting: Fitting, has_valid: bool) -> tuple[flo
     return tuple(value / units.to_angstrom(data.length_unit) for value in values)
 
 
-def _permutations(train: Dataset, fitting: Fitting, seed: int) -> tuple[np.ndarray | None, str]:
-    """The group and where it comes from."""
+_ENOUGH, _FEW = 100, 30
+"""Geometries from which a group is recovered with certainty, and below which it may come out too
+large: swaps that never happen are told apart by distances that never occur."""
+
+
+def _permutations(
+    data: Dataset, train: Dataset, fitting: Fitting, seed: int
+) -> tuple[np.ndarray | None, str]:
+    """The group and where it comes from; few training frames are helped by other geometries."""
     if fitting.no_symmetry:
         return None, "no symmetry asked for"
-    if train.permutations is not None:
-        if len(train.permutations) > fitting.max_order:
-            raise ValueError(
-                f"the file names {len(train.permutations)} permutations, more than --max-order "
-                f"{fitting.max_order}"
-            )
-        return train.permutations, "from the file"
+    given = train.permutations
+    if given is not None and len(given) > fitting.max_order:
+        raise ValueError(
+            f"the file names {len(given)} permutations, more than --max-order {fitting.max_order}"
+        )
     start = time.perf_counter()
+    frames = train if len(train) >= _ENOUGH else data
     with progress("recovering permutations"):
-        group = permutations.recover(train.systems, seed=seed, max_order=fitting.max_order)
-    used = min(len(train), 1000)
-    seconds = time.perf_counter() - start
-    return group, f"recovered from {used} geometries in {seconds:.1f} s"
+        group = permutations.recover(frames.systems, seed=seed, max_order=fitting.max_order)
+    used, seconds = min(len(frames), 1000), time.perf_counter() - start
+    if given is None:
+        if used < _FEW:
+            warn(
+                f"a group recovered from {used} geometries may be too large: check its order, give "
+                "more frames, or --no-symmetry"
+            )
+        return group, f"recovered from {used} geometries in {seconds:.1f} s"
+    if not {tuple(p) for p in given.tolist()} <= {tuple(p) for p in group.tolist()}:
+        warn(
+            f"the file names permutations that {used} geometries do not show (their group has "
+            f"order {len(group)}): if they are wrong, errors are large"
+        )
+    return given, "from the file"
 
 
 def _announce(train: Dataset, valid: Dataset, order: int, origin: str, energies: bool) -> None:

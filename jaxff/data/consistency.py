@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxff import units
 from jaxff.data.dataset import Dataset
+from jaxff.elements import covalent_radii
 
 # Ratios that a wrong unit of energy, of length, or of both puts between energies and forces.
 _RATIOS = {
@@ -28,6 +29,8 @@ _TOLERANCE = 0.15  # of the logarithm of a ratio
 # below 0.13 in nineteen published sets, whole or thinned to 200 frames, 0.67 and more with shuffled
 # forces, above 0.36 with shuffled energies of molecules with neighbours nearer than 0.13 Å.
 _SMALL, _LARGE = 0.1, 0.3
+_BONDED = (0.7, 1.6)  # a wrong bohr or Å moves 1 to 0.53 or 1.89
+_NOBLE = (0, 2, 10, 18, 36, 54, 86)
 _FAR = 0.3  # Å rms per atom: beyond it nothing is known of the error
 
 
@@ -87,6 +90,35 @@ def consistency(dataset: Dataset, *, max_frames: int = 1000, seed: int = 0) -> C
     # half the difference of the two one-sided estimates: how far from linear the step is
     bend = 0.5 * np.einsum("nia,nia->n", forces[second] - forces[first], step)
     return _judge(change, work, bend, float(np.median(distance[nearest])))
+
+
+def implausible_lengths(dataset: Dataset, *, max_frames: int = 20) -> str:
+    """A sentence if nearest atoms are far from bonded: the unit of length may be wrong; or ``""``.
+
+    Compares the distance to the nearest neighbour with the sum of covalent radii; noble gases,
+    which form no bonds, are left out.
+    """
+    bonded = ~np.isin(dataset.numbers, _NOBLE)
+    if bonded.sum() < 2:
+        return ""
+    radii = covalent_radii(dataset.numbers[bonded])
+    every = max(1, len(dataset) // max_frames)
+    cells = None if dataset.cell is None else _full_cell(dataset)[::every]
+    step = dataset.positions[::every][:, bonded]
+    step = step[:, :, None] - step[:, None]
+    if cells is not None:
+        inverse = np.linalg.inv(cells)
+        shifts = np.round(np.einsum("nijk,nkl->nijl", step, inverse))
+        step = step - np.einsum("nijk,nkl->nijl", shifts, cells)
+    ratio = np.linalg.norm(step, axis=-1) / (radii[:, None] + radii)
+    ratio[:, np.eye(len(radii), dtype=bool)] = np.inf
+    typical = float(np.median(ratio.min(axis=-1)))
+    if _BONDED[0] < typical < _BONDED[1]:
+        return ""
+    return (
+        f"nearest atoms are {typical:.2f} times a bond apart: is the unit of length, "
+        f"{dataset.length_unit}, that of the positions?"
+    )
 
 
 def _nearest(

@@ -100,13 +100,20 @@ def _frames(path: str | os.PathLike, index: Any, where: str) -> list[Any]:
         raise FileNotFoundError(f"{where}no such file")
     try:
         frames = ase.io.read(os.fspath(path), index=index, format="extxyz")
-    except (ValueError, KeyError, IndexError, TypeError, OSError, StopIteration) as error:
+    except KeyError as error:
+        raise ValueError(
+            f"{where}not readable as extended XYZ: no element or column is called {error}"
+        ) from error
+    except (ValueError, IndexError, TypeError, OSError) as error:
         raise ValueError(f"{where}not readable as extended XYZ: {error}") from error
-    except (AssertionError, RuntimeError, SyntaxError, AttributeError) as error:
+    except (RuntimeError, StopIteration) as error:  # ASE's reader meets the end of the file
+        raise ValueError(f"{where}not readable as extended XYZ: a frame is cut short") from error
+    except (AssertionError, SyntaxError, AttributeError) as error:
         raise ValueError(f"{where}not readable as extended XYZ: {error!r}") from error
     frames = frames if isinstance(frames, list) else [frames]
     if not frames:
-        raise ValueError(f"{where}no frames with index {index!r}")
+        empty = os.path.getsize(path) == 0
+        raise ValueError(f"{where}{'the file is empty' if empty else f'no frames {index!r}'}")
     return frames
 
 

@@ -140,6 +140,7 @@ def _label_keys(
 ) -> dict[str, str]:
     """Which array holds which label."""
     given = {"energy": energy_key, "forces": forces_key}
+    _require(present, tuple(key for key in given.values() if key is not None), present, where)
     if {"E", "F"} <= set(present) and sum(k in (None, "E", "F") for k in given.values()) == 1:
         raise ValueError(
             f"{where}energy_key={energy_key!r} with forces_key={forces_key!r} would mix two sets "

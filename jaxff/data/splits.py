@@ -135,6 +135,11 @@ def _positions(dataset: Dataset, given: Any, part: str) -> np.ndarray:
 
 def _source_indices(dataset: Dataset, given: Any) -> np.ndarray:
     if isinstance(given, str):
+        if given in dataset.metadata or given in dataset.per_frame:
+            raise ValueError(
+                f"{given!r} of {dataset.source or dataset.name!r} does not list frames: expected "
+                f"whole numbers from 0 to {dataset.source_length - 1}, or a mask"
+            )
         if given not in dataset.splits:
             raise ValueError(
                 f"no split {given!r} in {dataset.source or dataset.name!r}; there are: "

@@ -139,6 +139,8 @@ def _energy(kernel: Kernel, params: Params, system: System) -> Array:
             if system.cell is None
             else "the kernel was fitted to molecules without a cell: drop the cell of the system"
         )
+    if 0 in system.batch_shape:
+        return jnp.zeros(system.batch_shape)
     flat = jax.tree.map(
         lambda leaf: leaf.reshape(-1, *leaf.shape[len(system.batch_shape) :]), system
     )

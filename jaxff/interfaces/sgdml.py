@@ -31,6 +31,9 @@ from jaxff.types import Params
 
 __all__ = ["Model", "Provenance", "load", "read", "save"]
 
+_SOLVER = {"solver_iters": "iterations", "solver_resid": "residual", "solver_tol": "tolerance"}
+"""Entries that an iterative solver leaves."""
+
 _REQUIRED = ("z", "R_desc", "R_d_desc_alpha", "sig", "c", "perms")
 
 
@@ -49,7 +52,11 @@ class Provenance:
         length_unit: Unit of length in the file.
         regularization: λ of the fit.
         scale: Standard deviation of the labels, eV/Å.
-        solver: Name of the solver.
+        solver: Name of the solver, ``"analytic"`` or ``"cg"``.
+        iterations: Iterations of an iterative solver.
+        residual: Relative residual that it left.
+        tolerance: That at which it was to stop.
+        has_energies: Whether energies fixed the constant.
         force_error: ``{"mae": ..., "rmse": ...}`` of validation forces in eV/Å.
         energy_error: The same of energies in eV.
         code_version: Version of the program that wrote the file.
@@ -66,6 +73,10 @@ class Provenance:
     regularization: float = 1e-10
     scale: float = 1.0
     solver: str = "analytic"
+    iterations: int | None = None
+    residual: float | None = None
+    tolerance: float | None = None
+    has_energies: bool = True
     force_error: Mapping[str, float] = field(default_factory=dict)
     energy_error: Mapping[str, float] = field(default_factory=dict)
     code_version: str = ""
@@ -125,6 +136,7 @@ def read(
         kernel = Kernel(inverse_distances, matern52, perms)
     except ValueError as error:
         raise ValueError(f"{where}perms: {error}") from error
+    _check_permutations(raw, where)
     scale = float(raw.get("std", 1.0)) * ev
     # Descriptors are inverse lengths, α is a length squared, and so J α has no unit: next to the
     # label scale in energy per length they make coefficients and weights of the file's units.
@@ -148,7 +160,7 @@ def read(
     if "lattice" in raw:
         params["cell"] = jnp.asarray(raw["lattice"].T * angstrom)
     _check_finite(params, where)
-    return Model(potential(kernel), params, _provenance(raw, energy_unit, length_unit))
+    return Model(potential(kernel), params, _provenance(raw, energy_unit, length_unit, where))
 
 
 def _check_shapes(raw: Mapping[str, np.ndarray], where: str) -> None:
@@ -163,9 +175,7 @@ def _check_shapes(raw: Mapping[str, np.ndarray], where: str) -> None:
         "alphas_F": (count * atoms * 3,),
         "alphas_E": (count,),
         "lattice": (3, 3),
-        "sig": (),
-        "c": (),
-        "std": (),
+        **dict.fromkeys(("sig", "c", "std", "lam", *_SOLVER), ()),
     }
     for key, shape in expected.items():
         if key not in raw:
@@ -178,6 +188,16 @@ def _check_shapes(raw: Mapping[str, np.ndarray], where: str) -> None:
             )
 
 
+def _check_permutations(raw: Mapping[str, np.ndarray], where: str) -> None:
+    """The two forms of the group in a file must agree: sGDML predicts with the second."""
+    linear = raw.get("tril_perms_lin")
+    if linear is not None and not np.array_equal(linear, _linear_permutations(raw["perms"])):
+        raise ValueError(
+            f"{where}perms and tril_perms_lin contradict each other: one of them was changed or "
+            "damaged; take both from the original model"
+        )
+
+
 def _check_finite(params: Params, where: str) -> None:
     if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(params)):
         raise ValueError(f"{where}the model holds numbers that are not finite")
@@ -185,7 +205,9 @@ def _check_finite(params: Params, where: str) -> None:
         raise ValueError(f"{where}sig must be positive, got {params['hyper']['lengthscale']}")
 
 
-def _provenance(raw: Mapping[str, np.ndarray], energy_unit: str, length_unit: str) -> Provenance:
+def _provenance(
+    raw: Mapping[str, np.ndarray], energy_unit: str, length_unit: str, where: str
+) -> Provenance:
     ev, angstrom = units.to_ev(energy_unit), units.to_angstrom(length_unit)
 
     def word(key: str, default: str = "") -> str:
@@ -193,8 +215,16 @@ def _provenance(raw: Mapping[str, np.ndarray], energy_unit: str, length_unit: st
         return default if value == "None" else value
 
     def indices(*keys: str) -> np.ndarray:
-        found = [raw[key] for key in keys if key in raw]
-        return found[0].astype(int) if found else np.zeros(0, int)
+        for key in keys:
+            if key in raw:
+                found = raw[key]
+                if found.ndim != 1 or (found.dtype.kind not in "iu" and found.size):
+                    raise ValueError(
+                        f"{where}{key} must be a list of frame numbers, got {found.dtype} of shape "
+                        f"{found.shape}"
+                    )
+                return found.astype(int)
+        return np.zeros(0, int)
 
     def errors(key: str, factor: float) -> dict[str, float]:
         value = raw[key].item() if key in raw and raw[key].dtype.hasobject else None
@@ -214,6 +244,8 @@ def _provenance(raw: Mapping[str, np.ndarray], energy_unit: str, length_unit: st
         regularization=float(raw["lam"]) if "lam" in raw else float("nan"),
         scale=float(raw.get("std", 1.0)) * ev / angstrom,
         solver=word("solver_name", "analytic"),
+        **{name: raw[key].item() for key, name in _SOLVER.items() if key in raw},
+        has_energies=bool(np.all(raw.get("use_E", True))),
         force_error=errors("f_err", ev / angstrom),
         energy_error=errors("e_err", ev),
         code_version=word("code_version"),
@@ -296,7 +328,7 @@ def _arrays(kernel: Kernel, params: Params, about: Provenance) -> dict[str, Any]
         "lam": about.regularization,
         "perms": perms.astype(np.int64),
         "tril_perms_lin": _linear_permutations(perms),
-        "use_E": True,
+        "use_E": about.has_energies,
         "r_unit": about.length_unit,
         "e_unit": about.energy_unit,
     }
@@ -305,6 +337,8 @@ def _arrays(kernel: Kernel, params: Params, about: Provenance) -> dict[str, Any]
         arrays["alphas_F"] = np.ravel(coefficients["forces"]) / (-about.scale * angstrom**2)
     if "energy_weights" in expansion:
         arrays["alphas_E"] = np.asarray(expansion["energy_weights"]) / (scale * ev)
+    found = {key: getattr(about, name) for key, name in _SOLVER.items()}
+    arrays |= {key: value for key, value in found.items() if value is not None}
     cell = params.get("cell")
     if cell is not None:
         arrays["lattice"] = np.asarray(cell).T / angstrom

@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,11 +58,11 @@ def read(
     """The state of an earlier solve of the same system, if there is one.
 
     Raises:
-        ValueError: If the file belongs to another system.
+        ValueError: If the file belongs to another system, or is no checkpoint.
     """
     if path is None or not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as file:
+    with _opened(path) as file:
         if str(file["system"]) != fingerprint(operator, rhs, diagonal):
             raise ValueError(
                 f"{path}: this checkpoint belongs to another system of equations (other "
@@ -69,6 +70,20 @@ def read(
                 "another file"
             )
         return State(file["value"], float(file["growth"]), file["history"])
+
+
+def _opened(path: Path) -> Any:
+    try:
+        file = np.load(path, allow_pickle=False)
+        missing = {*State._fields, "system"} - set(getattr(file, "files", ()))
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a checkpoint of a solve: {error}") from error
+    if missing:
+        raise ValueError(
+            f"{path} is not a checkpoint of a solve (it lacks {', '.join(sorted(missing))}): name "
+            "another file"
+        )
+    return file
 
 
 def remove(path: Path | None) -> None:

@@ -33,7 +33,6 @@ __all__ = [
     "Estimate",
     "Machine",
     "Rank",
-    "dense_seconds",
     "estimate",
     "measure",
     "most_columns",
@@ -152,15 +151,6 @@ def most_columns(size: int, memory: float | None) -> int:
             "use fewer training geometries"
         )
     return min(size, most)
-
-
-def dense_seconds(machine: Machine, size: int) -> float:
-    """Expected time of assembling and factorising the matrix.
-
-    An entry of the matrix takes a few times less than one of a single column.
-    """
-    entries = 0.5 * machine.column * size / 3.0
-    return entries + 2.0 * machine.operation * size**3 / 6.0
 
 
 def estimate(machine: Machine, size: int, regularization: float, most: int) -> Estimate:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxff import units
-from jaxff.data import npz
-from jaxff.data.consistency import consistency
+from jaxff.data import embedded, npz
+from jaxff.data.consistency import consistency, implausible_lengths
 from jaxff.data.dataset import Dataset
 
 
@@ -31,6 +31,29 @@ def tetrahedra(frames=300, spread=0.06, cell=None, pbc=None, seed=0):
         positions = positions + (rng.integers(-1, 2, (frames, 4, 3)) * directions) @ cell
     values = {"energy": energy, "forces": forces}
     return Dataset(numbers=np.full(4, 6), positions=positions, values=values, cell=cell, pbc=pbc)
+
+
+@pytest.mark.parametrize(("factor", "plausible"), [(1.0, True), (0.529, False), (1.89, False)])
+@pytest.mark.parametrize("pbc", [None, [True, True, False]])
+def test_lengths_in_another_unit_are_noticed(factor, plausible, pbc):
+    data = npz.read(embedded.ethanol_path())
+    cell = None
+    if pbc is not None:  # atoms beyond the faces have their neighbours on the other side
+        cell = np.array([[12.0, 0, 0], [3, 11, 0], [0, 0, 20]])
+    moved = data.positions * factor
+    if cell is not None:
+        moved = moved + np.arange(9)[:, None] * (cell[0] - 2 * cell[1])
+    changed = dataclasses.replace(data, positions=moved, cell=cell, pbc=pbc)
+    assert (implausible_lengths(changed) == "") == plausible
+
+
+def test_noble_gases_have_no_bonds():
+    data = tetrahedra(30)
+    data = dataclasses.replace(data, numbers=np.full(4, 18), positions=3.0 * data.positions)
+    assert implausible_lengths(data) == ""
+    assert "times a bond apart" in implausible_lengths(
+        dataclasses.replace(data, numbers=np.full(4, 6))
+    )
 
 
 def relabelled(data, **values):

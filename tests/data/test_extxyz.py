@@ -128,6 +128,21 @@ def test_unreadable_files(tmp_path):
             extxyz.read(path, **ALL)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "the file is empty"),
+        ("9\n", "a frame is cut short"),
+        ("1\n\nXx 0 0 0\n", "no element or column is called 'Xx'"),
+    ],
+)
+def test_unreadable_files_are_explained(content, words, tmp_path):
+    path = tmp_path / "a.xyz"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=words):
+        extxyz.read(path, **ALL)
+
+
 def test_nan_is_named(tmp_path):
     path = tmp_path / "a.xyz"
     frames = water()

@@ -64,6 +64,17 @@ def test_every_occupied_bin_is_sampled_in_proportion():
     assert np.all(np.abs(counts - expected) <= 2.0 + 0.1 * expected)
 
 
+def test_no_bin_of_the_tail_is_emptied_by_what_is_taken_back():
+    """Rounding up draws too many; the same bin may be asked twice to give one back."""
+    core = np.random.default_rng(0).normal(size=1500)
+    energies = np.concatenate([core, np.repeat(20.0 * np.arange(1, 61), 3)])
+    bins = splits.energy_bins(energies, 672)
+    assert len(set(bins)) > 60
+    for seed in range(20):
+        drawn = splits.stratified(energies, 672, np.random.default_rng(seed))
+        assert set(bins[drawn]) == set(bins)
+
+
 def test_bin_width_is_that_of_freedman_and_diaconis():
     energies = np.linspace(0.0, 1.0, 1001)
     # interquartile range 1/2, so the width is 1/10 for 1000 points
@@ -125,6 +136,12 @@ def test_by_indices_refuses(options, message):
     data = argon(np.arange(10.0), splits={"split_a": np.array([3, 1])})
     with pytest.raises(ValueError, match=message):
         splits.by_indices(data, **options)
+
+
+def test_an_array_that_lists_no_frames_is_not_called_absent():
+    data = argon(np.arange(10.0), metadata={"split_a": np.array([3, 10])})
+    with pytest.raises(ValueError, match=r"'split_a' .* does not list frames: .* from 0 to 9"):
+        splits.by_indices(data, "split_a")
 
 
 def test_left_out_frames_are_missed_by_name():

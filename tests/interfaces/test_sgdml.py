@@ -107,6 +107,18 @@ def test_provenance_survives(fitted, saved):
             assert np.array_equal(getattr(found, field.name), expected), field.name
 
 
+def test_how_it_was_solved_is_told(fitted, tmp_path):
+    potential, params, about = fitted
+    solved = {"solver": "cg", "iterations": 12, "residual": 9e-5, "tolerance": 1e-4}
+    path = tmp_path / "cg.npz"
+    about = dataclasses.replace(about, **solved, has_energies=False)
+    sgdml.save(path, potential, params, about)
+    found = sgdml.read(path).provenance
+    assert {name: getattr(found, name) for name in solved} == solved
+    arrays = arrays_of(path)
+    assert (arrays["solver_name"], arrays["solver_iters"], arrays["use_E"]) == ("cg", 12, False)
+
+
 def test_keys_types_and_shapes_of_the_format(saved):
     found = arrays_of(saved)
     expected = {
@@ -226,6 +238,11 @@ def rewrite(path, **changes):
         ({"std": "wide"}, "std must hold"),
         ({"R_desc": np.full((3, 6), np.nan)}, "not finite"),
         ({"alphas_E": np.full(6, np.nan)}, "not finite"),
+        ({"perms": np.array([[0, 1, 2]])}, "perms and tril_perms_lin contradict"),
+        ({"tril_perms_lin": np.arange(6)[::-1]}, "perms and tril_perms_lin contradict"),
+        ({"lam": np.ones(3)}, "lam must hold"),
+        ({"solver_iters": np.ones(3)}, "solver_iters must hold"),
+        ({"idxs_train": np.array([1.5])}, "idxs_train must be a list of frame numbers"),
         ({"lattice": np.eye(2)}, "lattice must hold"),
         ({"lattice": np.full((3, 3), np.nan)}, "not finite"),
         ({"type": "d"}, "a data set"),

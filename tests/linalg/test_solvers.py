@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxff.linalg import solvers
+from jaxff.linalg import preconditioners, solvers
 from linalg.operators import Dense
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -163,3 +163,29 @@ def test_peak_memory_of_a_real_kernel():
     growth, residual = json.loads(result.stdout)
     assert residual < 1e-6
     assert growth < 1.2 * (9 * count) ** 2 * 8
+
+
+def test_what_fits_is_factorised_and_what_does_not_is_iterated():
+    operator = Dense(semidefinite(rank=40).matrix + np.eye(40))
+    rhs, diagonal = np.ones(40), np.full(40, 1e-2)
+    told = []
+    direct = solvers.auto(tell=told.append)(operator, rhs, diagonal)
+    assert told[0].startswith("cholesky: the matrix fits, and the solution is exact (40 equations")
+    assert direct.iterations == 0
+    recipe = preconditioners.nystroem("uniform", rank=5)
+    iterate = solvers.auto(memory=5_000, preconditioner=recipe, rtol=1e-9, tell=told.append)
+    iterated = iterate(operator, rhs, diagonal)
+    assert told[1].startswith("conjugate gradients: the matrix does not fit (40 equations")
+    assert iterated.iterations > 0
+    np.testing.assert_allclose(iterated.value, direct.value, rtol=1e-7)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", None])
+def test_a_file_that_is_no_checkpoint_is_refused(content, tmp_path):
+    path = tmp_path / "state.npz"
+    np.savez(path, R=np.ones(3)) if content is None else path.write_bytes(content)
+    before = path.read_bytes()
+    solver = solvers.conjugate_gradient(checkpoint=path)
+    with pytest.raises(ValueError, match=r"state\.npz is not a checkpoint of a solve"):
+        solver(Dense(np.eye(4)), np.ones(4), np.ones(4))
+    assert path.read_bytes() == before
