@@ -6,15 +6,25 @@ differentiating through a norm gives NaN on the diagonal of the kernel matrix. E
 carries :math:`h, h', h'', \dots` as a chain of rules.
 """
 
+import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
-from jaxff.types import Array
+from jaxff.types import Array, Float
 
-__all__ = ["BaseKernel", "matern52", "rbf"]
+__all__ = [
+    "BaseKernel",
+    "matern32",
+    "matern52",
+    "matern72",
+    "matern92",
+    "rational_quadratic",
+    "rbf",
+]
 
 Profile = Callable[[Array], Array]
 
@@ -29,11 +39,25 @@ class BaseKernel:
             last is only ever multiplied by quantities that vanish at coincident points.
         smoothness: How many derivatives with respect to the points exist at coincidence. Observing
             quantities of order m and n together needs m + n.
+        arguments: Numbers from which a function of that name makes the kernel, if one does.
     """
 
     name: str
     profiles: tuple[Profile, ...]
     smoothness: float
+    arguments: tuple[tuple[str, float], ...] = ()
+
+    def between(
+        self,
+        lengthscale: Array,
+        first: Float[Array, "*#batch features"],
+        second: Float[Array, "*#batch features"],
+    ) -> Array:
+        """Kernel of two features, by direct differences: exactly coincident points have s = 0.
+
+        Sums over the last axis; the others are broadcast.
+        """
+        return self.derivative(0, jnp.sum((first - second) ** 2, axis=-1) / lengthscale**2)
 
     def derivative(self, order: int, scaled_square: Array) -> Array:
         """The ``order``-th derivative of the profile, differentiable further along the chain.
@@ -78,6 +102,48 @@ def _matern52_third(s: Array) -> Array:
     return jnp.where(t > 0, -(125.0 / 24.0) * jnp.exp(-t) / jnp.where(t > 0, t, 1.0), 0.0)
 
 
+def _bessel_polynomial(order: int) -> tuple[float, ...]:
+    """Coefficients of the reverse Bessel polynomial of an order, highest power first."""
+    return tuple(
+        math.factorial(order + k) / (math.factorial(k) * math.factorial(order - k) * 2**k)
+        for k in range(order + 1)
+    )
+
+
+def _matern_profile(order: int, derivative: int) -> Profile:
+    r"""A derivative of the Matérn kernel of smoothness :math:`\nu = p + 1/2` by s, p the order.
+
+    With :math:`t = \sqrt{2\nu s}` it is proportional to :math:`t^\mu K_\mu(t)`,
+    :math:`\mu = \nu - m` for the m-th: :math:`\theta_{p-m}(t)\,e^{-t}` with the reverse Bessel
+    polynomials for :math:`m \le p`, :math:`t^{-2q-1}\,\theta_q(t)\,e^{-t}` for m = p + 1 + q. The
+    latter are singular at zero and there only multiply terms of order :math:`s^{q+1}` or higher.
+
+    Reference:
+        Abramowitz & Stegun (1964), 9.6.28 and 10.2.15.
+    """
+    nu = order + 0.5
+    power = derivative - order - 1
+    polynomial = _bessel_polynomial(power if power >= 0 else order - derivative)
+    scale = (-nu) ** derivative / _bessel_polynomial(order)[-1]
+
+    def profile(s: Array) -> Array:
+        t = jnp.sqrt(2.0 * nu * s)
+        value = jnp.full_like(t, polynomial[0])
+        for coefficient in polynomial[1:]:
+            value = value * t + coefficient
+        value = scale * value * jnp.exp(-t)
+        if power < 0:
+            return value
+        return jnp.where(t > 0, value / jnp.where(t > 0, t, 1.0) ** (2 * power + 1), 0.0)
+
+    return profile
+
+
+def _matern(name: str, order: int) -> BaseKernel:
+    profiles = tuple(_matern_profile(order, m) for m in range(2 * order + 1))
+    return BaseKernel(name, profiles, smoothness=2 * order)
+
+
 def _of_root(function: Profile) -> Profile:
     return lambda s: function(jnp.sqrt(5.0 * s))
 
@@ -89,6 +155,7 @@ matern52 = BaseKernel(
         _of_root(lambda t: -(5.0 / 6.0) * (1.0 + t) * jnp.exp(-t)),
         _of_root(lambda t: (25.0 / 12.0) * jnp.exp(-t)),
         _matern52_third,
+        _matern_profile(2, 4),
     ),
     smoothness=4,
 )
@@ -105,3 +172,41 @@ def _rbf_profile(order: int) -> Profile:
 
 rbf = BaseKernel("rbf", tuple(_rbf_profile(order) for order in range(7)), smoothness=float("inf"))
 r"""Gaussian, :math:`e^{-d^2/(2\ell^2)}`."""
+
+
+matern32 = _matern("matern32", 1)
+r"""Matérn 3/2, :math:`(1 + t) e^{-t}` with :math:`t = \sqrt3\, d/\ell`: good for forces at most."""
+
+matern72 = _matern("matern72", 3)
+r"""Matérn 7/2, :math:`(1 + t + 2t^2/5 + t^3/15) e^{-t}` with :math:`t = \sqrt7\, d/\ell`."""
+
+matern92 = _matern("matern92", 4)
+r"""Matérn 9/2, :math:`(1 + t + 3t^2/7 + 2t^3/21 + t^4/105) e^{-t}`, :math:`t = 3 d/\ell`."""
+
+
+@functools.lru_cache(maxsize=64)
+def rational_quadratic(alpha: float) -> BaseKernel:
+    r"""Rational quadratic, :math:`(1 + s/2\alpha)^{-\alpha}`: Gaussians of many length scales.
+
+    Args:
+        alpha: Shape; the Gaussian is its limit for large values.
+
+    Raises:
+        ValueError: If ``alpha`` is not positive and finite.
+
+    Reference:
+        Rasmussen & Williams, Gaussian Processes for Machine Learning (2006), eq. 4.19.
+    """
+    if not 0.0 < alpha < math.inf:
+        raise ValueError(f"alpha must be a positive number, got {alpha}")
+
+    def profile(order: int) -> Profile:
+        scale = math.prod(-0.5 * (1.0 + k / alpha) for k in range(order))
+        return lambda s: scale * (1.0 + s / (2.0 * alpha)) ** (-alpha - order)
+
+    return BaseKernel(
+        "rational_quadratic",
+        tuple(profile(order) for order in range(7)),
+        smoothness=math.inf,
+        arguments=(("alpha", float(alpha)),),
+    )
