@@ -1,7 +1,6 @@
 """Kernels on systems: a descriptor, a base kernel and a permutation group."""
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxff.kernels.base import BaseKernel
 from jaxff.kernels.groups import verify
+from jaxff.kernels.protocol import SystemKernel
+from jaxff.kernels.symmetrized import check_descriptor_hyper, descriptor_key, descriptor_names
 from jaxff.system import System
 from jaxff.types import Array, Float, Int
 
@@ -26,7 +26,7 @@ distances do); any other is evaluated on every permuted system.
 
 
 @dataclass(frozen=True, eq=False)
-class Kernel:
+class Kernel(SystemKernel):
     r"""Symmetric kernel :math:`k(r, r') = \sum_p \kappa(\lVert\varphi(r_p) - \varphi(r')\rVert)`.
 
     The sum (not a mean) runs over a permutation group; without one, this is the plain kernel of
@@ -34,7 +34,8 @@ class Kernel:
 
     Attributes:
         descriptor: Features of a system.
-        base: Radial kernel on the features.
+        base: Kernel on the features. Radial ones have a faster path, see
+            :mod:`jaxff.gdml.expansion`.
         permutations: Closed group of atom permutations, identity included; ``None`` for the
             identity alone.
 
@@ -46,7 +47,7 @@ class Kernel:
     """
 
     descriptor: Descriptor
-    base: BaseKernel
+    base: Any
     permutations: Int[np.ndarray, "perms atoms"] | None = None
 
     def __post_init__(self):
@@ -67,47 +68,48 @@ class Kernel:
         """What makes two kernels the same program to JAX: equal ones share compilations."""
         group = self.permutations
         code = None if group is None else (len(group), group.tobytes())
-        try:
-            hash(self.descriptor)
-        except TypeError:  # a record that holds arrays, say: equal only to itself
-            return id(self.descriptor), self.base, code
-        return self.descriptor, self.base, code
+        return descriptor_key(self.descriptor), self.base, code
 
-    @cached_property
+    @property
     def hyper_names(self) -> tuple[str, ...]:
         """Names of the hyperparameters: the length scale and those of the descriptor."""
-        own = inspect.signature(self.descriptor).parameters
-        extra = [n for n in own if n not in ("system", "neighbors")]
-        return ("lengthscale", *extra)
+        return ("lengthscale", *self.feature_names)
 
-    def check_hyper(self, hyper: dict[str, Any]) -> None:
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Hyperparameters of the descriptor."""
+        return descriptor_names(self.descriptor)[0]
+
+    @property
+    def smoothness(self) -> float:
+        """Derivatives that exist at coincident systems: those of the base kernel."""
+        return self.base.smoothness
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """Fields of a system that the descriptor says it reads, in an attribute ``uses``."""
+        return frozenset(getattr(self.descriptor, "uses", ()))
+
+    def check_hyper(self, hyper: Mapping[str, Any]) -> None:
         """Refuse hyperparameters other than the expected ones.
 
         Raises:
             ValueError: If one is missing or unknown, or the length scale is not one positive
                 number.
         """
-        required = {"lengthscale"} | {
-            name
-            for name, p in inspect.signature(self.descriptor).parameters.items()
-            if name not in ("system", "neighbors") and p.default is inspect.Parameter.empty
-        }
-        missing, unknown = required - set(hyper), set(hyper) - set(self.hyper_names)
-        if missing or unknown:
-            raise ValueError(
-                f"hyper must name {self.hyper_names}; missing {sorted(missing)}, "
-                f"unknown {sorted(unknown)}"
-            )
-        lengthscale = np.asarray(hyper["lengthscale"])
-        if (
-            lengthscale.shape != ()
-            or lengthscale.dtype.kind not in "iuf"
-            or not (np.isfinite(lengthscale) and lengthscale > 0)
-        ):
-            raise ValueError(
-                "lengthscale must be one positive number, in the unit of the descriptor, got "
-                f"{hyper['lengthscale']!r}"
-            )
+        check_descriptor_hyper(self.descriptor, hyper)
+
+    def query(self, hyper: dict[str, Array], system: System) -> Float[Array, "perms features"]:
+        """Features under every permutation."""
+        return self.permuted_features(hyper, system)
+
+    def reference(self, hyper: dict[str, Array], system: System) -> Float[Array, " features"]:
+        """Features of one system."""
+        return self.features(hyper, system)
+
+    def compare(self, hyper: dict[str, Array], query: Array, reference: Array) -> Array:
+        """Sum over permutations, by direct differences of features."""
+        return jnp.sum(self.base.between(hyper["lengthscale"], query, reference[None]))
 
     def features(self, hyper: dict[str, Array], system: System) -> Float[Array, " features"]:
         """Features of one system."""

@@ -1,0 +1,284 @@
+"""Kernels made symmetric: sums over a group that acts on systems, and over pairs of atoms."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxff.kernels.groups import verify
+from jaxff.kernels.protocol import (
+    Hyper,
+    SystemKernel,
+    check_names,
+    check_positive,
+    is_kernel,
+    of_features,
+    stage,
+)
+from jaxff.system import System
+from jaxff.types import Array
+
+__all__ = [
+    "AtomicSum",
+    "GlobalSymmetry",
+    "check_descriptor_hyper",
+    "descriptor_key",
+    "descriptor_names",
+]
+
+Action = Callable[[System], System]
+
+
+@dataclass(frozen=True, eq=False)
+class GlobalSymmetry(SystemKernel):
+    r"""Any kernel summed over a finite group, :math:`\sum_g k(g\,r, r')`.
+
+    The kernel must not change if the group acts on both systems, as one does whose features permute
+    with the atoms, or do not change at all; otherwise the sum is not symmetric in its arguments.
+    References are checked for that.
+
+    Attributes:
+        kernel: The kernel.
+        group: Permutations of atoms ``(perms, atoms)``, or functions from systems to systems, one
+            for each element of the group, the identity among them.
+
+    Raises:
+        ValueError: If the permutations are no group, or there are no functions.
+
+    Reference:
+        Haasdonk & Burkhardt, Mach. Learn. 68, 35 (2007), doi:10.1007/s10994-007-5009-7.
+    """
+
+    kernel: Any
+    group: np.ndarray | tuple[Action, ...]
+
+    def __post_init__(self):
+        if not is_kernel(self.kernel):
+            raise TypeError(f"GlobalSymmetry takes a kernel, got {type(self.kernel).__name__}")
+        if isinstance(self.group, np.ndarray):
+            group = np.array(verify(self.group))
+            group.flags.writeable = False
+        else:
+            group = tuple(self.group)
+            if not group or not all(callable(action) for action in group):
+                raise ValueError(
+                    "a group is an array of permutations (perms, atoms), or at least one function "
+                    "from a system to a system"
+                )
+        object.__setattr__(self, "group", group)
+
+    @cached_property
+    def _content(self) -> tuple:
+        if isinstance(self.group, np.ndarray):
+            return self.kernel, len(self.group), self.group.tobytes()
+        return self.kernel, self.group
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GlobalSymmetry) and self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    @property
+    def hyper_names(self) -> tuple[str, ...]:
+        """Those of the kernel."""
+        return self.kernel.hyper_names
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Those of the kernel."""
+        return of_features(self.kernel)
+
+    @property
+    def smoothness(self) -> float:
+        """That of the kernel."""
+        return self.kernel.smoothness
+
+    @property
+    def order(self) -> int:
+        """Terms of the kernel times those of the group."""
+        return len(self.group) * self.kernel.order
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """What the kernel reads."""
+        return frozenset(getattr(self.kernel, "uses", ()))
+
+    def check_hyper(self, hyper: Mapping[str, Any]) -> None:
+        """The check of the kernel."""
+        self.kernel.check_hyper(hyper)
+
+    def check_systems(self, hyper: Hyper, systems: System) -> None:
+        """Refuse a kernel that changes if an element of the group acts on both systems.
+
+        Raises:
+            ValueError: If it does, for the first two systems.
+        """
+        if hasattr(self.kernel, "check_systems"):
+            self.kernel.check_systems(hyper, systems)
+        count = systems.positions.shape[0]
+        first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], systems) for i in (0, count - 1))
+        moved = jax.jit(
+            lambda a, b: jax.vmap(lambda x, y: self.kernel(hyper, x, y))(
+                self._images(a), self._images(b)
+            )
+        )(first, second)
+        plain = float(self.kernel(hyper, first, second))
+        swapped = float(self(hyper, first, second)) - float(self(hyper, second, first))
+        spread = float(np.max(np.abs(np.asarray(moved) - plain)))
+        size = 1e-8 * max(abs(plain), 1e-300)
+        if not (spread <= size and abs(swapped) <= size * self.order):
+            raise ValueError(
+                "the kernel changes if the group acts on both systems (or the group lacks "
+                f"inverses): by {spread:.1e} of {plain:.1e}; the features must be permuted or "
+                "left alone by it, and the kernel must treat all features alike"
+            )
+
+    def _images(self, system: System) -> System:
+        """The system under every element, as a stack."""
+        if isinstance(self.group, np.ndarray):
+            if self.group.shape[1] != system.atom_count:
+                raise ValueError(
+                    f"permutations act on {self.group.shape[1]} atoms, the system has "
+                    f"{system.atom_count}"
+                )
+            index = jnp.asarray(self.group)
+            stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(index)), system)
+            return stacked.replace(positions=system.positions[index])
+        images = [action(system) for action in self.group]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *images)
+
+    def query(self, hyper: Hyper, system: System) -> Any:
+        """Features of every image."""
+        return jax.vmap(lambda s: stage(self.kernel, "query")(hyper, s))(self._images(system))
+
+    def reference(self, hyper: Hyper, system: System) -> Any:
+        """Features of the system itself."""
+        return stage(self.kernel, "reference")(hyper, system)
+
+    def compare(self, hyper: Hyper, query: Any, reference: Any) -> Array:
+        """Sum over the group."""
+        compare = stage(self.kernel, "compare")
+        return jnp.sum(jax.vmap(lambda q: compare(hyper, q, reference))(query))
+
+
+def descriptor_names(descriptor: Callable[..., Array]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Hyperparameters of a descriptor: all, and those without a default."""
+    own = {
+        name: p
+        for name, p in inspect.signature(descriptor).parameters.items()
+        if name not in ("system", "neighbors")
+    }
+    required = tuple(n for n, p in own.items() if p.default is inspect.Parameter.empty)
+    return tuple(own), required
+
+
+def descriptor_key(descriptor: Callable[..., Array]) -> Any:
+    """What makes two descriptors equal to JAX; a record that holds arrays equals only itself."""
+    try:
+        hash(descriptor)
+    except TypeError:
+        return id(descriptor)
+    return descriptor
+
+
+def check_descriptor_hyper(descriptor: Callable[..., Array], hyper: Mapping[str, Any]) -> None:
+    """Refuse hyperparameters other than a length scale and those of a descriptor.
+
+    Raises:
+        ValueError: If one is missing or unknown, or the length scale is not one positive number.
+    """
+    names, required = descriptor_names(descriptor)
+    check_names(hyper, ("lengthscale", *names), ("lengthscale", *required))
+    check_positive("lengthscale", hyper["lengthscale"], ", in the unit of the descriptor")
+
+
+@dataclass(frozen=True, eq=False)
+class AtomicSum(SystemKernel):
+    r"""Sum over atoms, :math:`\sum_{ab} \delta_{Z_a Z_b}\, \kappa(\varphi_a, \varphi'_b)`.
+
+    It does not depend on the order of the atoms of an element, whatever the features, and needs no
+    permutations. Padding atoms (number 0) do not count.
+
+    Attributes:
+        descriptor: Function as for :class:`jaxff.kernels.Kernel`, with features ``(atoms, D)``.
+        base: Kernel on the features of two atoms.
+
+    Reference:
+        Bartók et al., Phys. Rev. Lett. 104, 136403 (2010), doi:10.1103/PhysRevLett.104.136403;
+        Christensen et al., J. Chem. Phys. 152, 044107 (2020), doi:10.1063/1.5126701.
+    """
+
+    descriptor: Callable[..., Array]
+    base: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AtomicSum) and self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    @cached_property
+    def _content(self) -> tuple:
+        return descriptor_key(self.descriptor), self.base
+
+    @property
+    def hyper_names(self) -> tuple[str, ...]:
+        """Names of the hyperparameters: the length scale and those of the descriptor."""
+        return ("lengthscale", *self.feature_names)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Those of the descriptor."""
+        return descriptor_names(self.descriptor)[0]
+
+    @property
+    def smoothness(self) -> float:
+        """That of the base kernel."""
+        return self.base.smoothness
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """What the descriptor says it reads."""
+        return frozenset(getattr(self.descriptor, "uses", ()))
+
+    def check_hyper(self, hyper: Mapping[str, Any]) -> None:
+        """Refuse hyperparameters other than the expected ones.
+
+        Raises:
+            ValueError: If one is missing or unknown, or the length scale is not one positive
+                number.
+        """
+        check_descriptor_hyper(self.descriptor, hyper)
+
+    def query(self, hyper: Hyper, system: System) -> dict[str, Array]:
+        """Features of all atoms, and their elements, as floats: these have tangents, all zero.
+
+        Raises:
+            ValueError: If the descriptor does not give one row per atom.
+        """
+        named = {n: v for n, v in hyper.items() if n != "lengthscale"}
+        features = self.descriptor(system, **named)
+        if features.ndim != 2 or features.shape[0] != system.atom_count:
+            raise ValueError(
+                f"a kernel on atoms needs features of shape ({system.atom_count}, features), one "
+                f"row per atom, got {features.shape}; for features of the whole system use Kernel"
+            )
+        return {"features": features, "numbers": system.numbers.astype(features.dtype)}
+
+    def reference(self, hyper: Hyper, system: System) -> dict[str, Array]:
+        """The same."""
+        return self.query(hyper, system)
+
+    def compare(self, hyper: Hyper, query: Any, reference: Any) -> Array:
+        """Sum over pairs of atoms."""
+        first, second = query["numbers"][:, None], reference["numbers"][None]
+        pairs = self.base.between(
+            hyper["lengthscale"], query["features"][:, None], reference["features"][None]
+        )
+        return jnp.sum(jnp.where((first == second) & (first > 0), pairs, 0.0))
