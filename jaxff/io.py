@@ -6,6 +6,7 @@ A file holds the parameters and the recipe of the potential, so that ``load`` re
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -28,13 +29,37 @@ _FORMAT = "jaxff-1"
 _DAMAGE = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
 
 
-def _build_gdml(*, descriptor: Any, base: str, permutations: Any) -> Potential:
+def _leaf(kind: Any, *, descriptor: Any, base: Any, **others: Any) -> Any:
+    """A kernel on the features of a descriptor; names stand for what jaxff knows."""
     function: Any = descriptor if callable(descriptor) else getattr(descriptors, descriptor)
-    return gdml_potential(kernels.Kernel(function, getattr(kernels, base), permutations))
+    return kind(function, getattr(kernels, base) if isinstance(base, str) else base, **others)
 
 
+def _composite(kind: Any, kernels: Any, names: Any) -> Any:
+    return kind(tuple(kernels), tuple(names))
+
+
+_KERNELS = {
+    "Kernel": partial(_leaf, kernels.Kernel),
+    "AtomicSum": partial(_leaf, kernels.AtomicSum),
+    "Sum": partial(_composite, kernels.Sum),
+    "Product": partial(_composite, kernels.Product),
+    "Scaled": kernels.Scaled,
+    "GlobalSymmetry": kernels.GlobalSymmetry,
+}
+_BASES = {
+    "rational_quadratic": kernels.rational_quadratic,
+    "polynomial": kernels.polynomial,
+    "periodic": lambda period, radial: kernels.periodic(
+        period, getattr(kernels, radial) if isinstance(radial, str) else radial
+    ),
+}
+_NAMED_BASES = {"matern32", "matern52", "matern72", "matern92", "rbf"}
 _BUILDERS = {
-    "gdml": _build_gdml,
+    "gdml": lambda **arguments: gdml_potential(_leaf(kernels.Kernel, **arguments)),
+    "kernel_potential": lambda kernel: gdml_potential(kernel),
+    **_KERNELS,
+    **_BASES,
     "lennard_jones": physics.lennard_jones,
     "morse": physics.morse,
     "zbl": physics.zbl,
@@ -45,8 +70,10 @@ _BUILDERS = {
 }
 _CHOICES = {
     "descriptor": set(descriptors.__all__) - {"InverseDistances"},
-    "base": {"matern52", "rbf"},
+    "base": _NAMED_BASES,
+    "radial": _NAMED_BASES,
 }
+_BUILT = (kernels.BaseKernel, kernels.DotProductKernel, kernels.PeriodicKernel)
 
 
 def save(path: str | os.PathLike, potential: Potential, params: Params) -> None:
@@ -164,13 +191,13 @@ def _decode(node: Any, arrays: Mapping[str, np.ndarray], custom: Mapping[str, An
     raise ValueError(f"unknown kind of entry {kind!r}")
 
 
-def _build(builder: str, arguments: dict[str, Any], custom: Mapping[str, Any]) -> Potential:
+def _build(builder: str, arguments: dict[str, Any], custom: Mapping[str, Any]) -> Any:
     if builder not in _BUILDERS:
         raise ValueError(f"unknown potential {builder!r}; known: {sorted(_BUILDERS)}")
     for name, known in _CHOICES.items():
         value = arguments.get(name)
         if name == "descriptor" and isinstance(value, str) and value in custom:
             arguments[name] = custom[value]
-        elif value is not None and value not in known:
+        elif value is not None and not isinstance(value, _BUILT) and value not in known:
             raise ValueError(f"unknown {name} {value!r}; known: {sorted(known)}; pass it to load")
     return _BUILDERS[builder](**arguments)

@@ -1,6 +1,7 @@
 """Gradient-domain machine learning: kernels fitted to forces."""
 
-from jaxff.gdml.fit import ConstantFit, FitInfo, fit, fit_constant, residual_labels
+from jaxff.gdml.constant import ConstantFit, fit_constant
+from jaxff.gdml.fit import FitInfo, fit, residual_labels
 from jaxff.gdml.potential import KernelPotential, potential
 from jaxff.gdml.tune import Trial, Tuning, tune
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
+from jaxff.kernels.base import BaseKernel
 from jaxff.kernels.kernel import Kernel
 from jaxff.system import System
 from jaxff.types import Array, Float
@@ -29,12 +30,26 @@ __all__ = [
     "expand",
     "expand_compiled",
     "query_features",
+    "supports",
 ]
 
 Expansion = dict[str, Array]
 
 _BLOCK_ELEMENTS = 48_000
 """Entries of one query-reference block: small enough for the second-level cache of a CPU core."""
+
+
+def supports(kernel: Any) -> bool:
+    """Whether this path holds for a kernel: others take that of :mod:`jaxff.gdml.jets`.
+
+    Its products round the distance of coincident points to some 1e-16, of which kernels that are
+    only just smooth enough for forces see the square root.
+    """
+    return (
+        isinstance(kernel, Kernel)
+        and isinstance(kernel.base, BaseKernel)
+        and kernel.base.smoothness >= 4
+    )
 
 
 def expand(

@@ -10,17 +10,19 @@ import numpy as np
 
 from jaxff.derivatives import observe
 from jaxff.gdml import expansion as exp
+from jaxff.gdml import jets
+from jaxff.gdml import labels as lab
+from jaxff.gdml.constant import references_of
+from jaxff.gdml.generic import GenericOperator
 from jaxff.gdml.operator import GdmlOperator
 from jaxff.gdml.potential import KernelPotential
-from jaxff.kernels.kernel import Kernel
 from jaxff.linalg import solvers
 from jaxff.linalg.solvers import Solver
-from jaxff.potential import EnergyFn, bind
-from jaxff.quantities import quantity
+from jaxff.potential import EnergyFn
 from jaxff.system import System
-from jaxff.types import Array, Params
+from jaxff.types import Params
 
-__all__ = ["ConstantFit", "FitInfo", "fit", "fit_constant", "residual_labels"]
+__all__ = ["FitInfo", "fit", "residual_labels"]
 
 
 class FitInfo(NamedTuple):
@@ -28,7 +30,8 @@ class FitInfo(NamedTuple):
 
     Attributes:
         size: Number of label components n.
-        scale: Standard deviation of the force labels in eV/Å, by which all labels were divided.
+        scale: Standard deviation of the force labels in eV/Å, or, without any, of the first label
+            in the order of :data:`jaxff.gdml.labels.LABELS`, by which all labels were divided.
         regularization: Value added to the diagonal, absolute on the scaled labels.
         residual_norm: Residual relative to the labels.
         iterations: Iterations of the solver, 0 for a direct one.
@@ -65,10 +68,22 @@ def fit(
     scale, the standard deviation of the forces. Energies among the labels constrain the fit; their
     mean is the constant. Without them the constant stays as it is: see :func:`fit_constant`.
 
+    Labels are any of these, together:
+
+    - ``forces`` ``(N, atoms, 3)`` in eV/Å and ``energy`` ``(N,)`` in eV;
+    - ``hessian`` ``(N, atoms, 3, atoms, 3)`` in eV/Å², of which the symmetric part is fitted;
+    - ``hessian_vector``, a pair of directions and of products of the Hessian with these, each
+      ``(N, atoms, 3)`` or, several, ``(N, directions, atoms, 3)``;
+    - ``stress`` (eV/Å³, with a cell) and ``virial`` (eV), ``(N, 3, 3)``;
+    - ``dipole`` ``(N, 3)`` in e·Å, of a kernel that reads the electric field.
+
+    Forces and energies of a radial kernel take the fast path of :mod:`jaxff.gdml.operator`,
+    everything else that of :mod:`jaxff.gdml.generic`.
+
     Args:
         potential: From :func:`jaxff.gdml.potential`.
         params: From its ``init``, which placed the references.
-        labels: ``"forces"`` ``(N, atoms, 3)`` in eV/Å and, optionally, ``"energy"`` ``(N,)`` in eV.
+        labels: Values by name, for all references.
         solver: For instance ``solvers.cholesky()``, or ``"auto"``: see
             :func:`jaxff.linalg.solvers.auto`.
         regularization: λ, dimensionless on the scaled labels.
@@ -89,20 +104,25 @@ def fit(
         Chmiela et al., Comput. Phys. Commun. 240, 38 (2019), doi:10.1016/j.cpc.2019.02.007.
     """
     kernel = _kernel(potential)
-    references = _references(params)
-    checked = _check_labels(labels, references)
+    references = references_of(params)
+    checked, directions = lab.check(labels, references)
     noise = dict(noise or {})
     _check_numbers(regularization, noise, checked)
     _check_smoothness(kernel, checked)
-    operator = GdmlOperator(kernel, params["hyper"], references, "energy" in checked)
+    _check_field(potential, references, checked)
+    operator = _operator(kernel, params["hyper"], references, checked, directions)
 
     constant = params["constant"]
     if "energy" in checked:
         constant = jnp.asarray(np.mean(checked["energy"]))
         checked["energy"] = checked["energy"] - np.mean(checked["energy"])
-    scale = float(np.std(checked["forces"]))
+    first = next(iter(checked))
+    scale = float(np.std(checked[first]))
     if scale == 0.0:
-        raise ValueError("all force labels are equal: there is nothing to fit")
+        raise ValueError(
+            f"all {'force' if first == 'forces' else first} labels are equal: there is nothing to "
+            "fit"
+        )
     if relative:
         regularization = regularization * float(jnp.mean(operator.diagonal()))
     variance = operator.ravel(
@@ -119,90 +139,20 @@ def fit(
         )
     coefficients = operator.unravel(jnp.asarray(solution.value * scale))
     new = {**params, "coefficients": coefficients, "constant": constant}
-    new["expansion"] = _expand(kernel, params["hyper"], references, coefficients)
+    new.pop("directions", None)
+    made = (kernel, params["hyper"], references, coefficients)
+    if isinstance(operator, GdmlOperator):
+        new["expansion"] = exp.expand_compiled(*made)
+    else:
+        if directions is not None:
+            new["directions"] = jnp.asarray(directions)
+        new["expansion"] = jets.expand_compiled(*made, new.get("directions"))
     info = FitInfo(
         operator.size, scale, float(regularization), solution.residual_norm,
         solution.iterations, solution.converged, seconds,
         solution.rank, solution.method,
     )  # fmt: skip
     return new, info
-
-
-class ConstantFit(NamedTuple):
-    """How energies agree with the integrated forces, per the fitted constant.
-
-    Attributes:
-        constant: Mean difference between labels and integrated forces, eV.
-        slope: Least-squares slope of labels against predictions: near -1 gradients were given for
-            forces, otherwise far from 1 units differ.
-        correlation: Pearson correlation of labels and predictions.
-        rmse: Remaining difference in eV.
-        warnings: Sentences for the user; empty if all is well.
-    """
-
-    constant: float
-    slope: float
-    correlation: float
-    rmse: float
-    warnings: tuple[str, ...]
-
-
-def fit_constant(
-    potential: KernelPotential, params: Params, energies: Any
-) -> tuple[Params, ConstantFit]:
-    """Fix the integration constant by the energies of the references.
-
-    The report says whether they fit the forces.
-    Never refuses: with few or very inexact forces a low correlation is no proof of wrong labels.
-
-    Args:
-        potential: A kernel potential.
-        params: Its fitted parameters.
-        energies: Energies of the references in eV, ``(N,)``.
-
-    Returns:
-        Parameters with the constant, and the diagnostics.
-    """
-    references = _references(params)
-    energies = np.asarray(energies, float)
-    count = references.positions.shape[0]
-    if energies.shape != (count,) or not np.all(np.isfinite(energies)):
-        raise ValueError(
-            f"energies must be finite and of shape ({count},), got shape {energies.shape}"
-        )
-    free = {**params, "constant": jnp.zeros_like(params["constant"])}
-    predicted = np.asarray(_predict(bind(potential, free), references))
-    constant = float(np.mean(energies - predicted))
-    report = _diagnose(energies, predicted, constant)
-    return {**params, "constant": jnp.asarray(constant)}, report
-
-
-@jax.jit
-def _predict(energy_fn: EnergyFn, systems: System) -> Array:
-    return energy_fn(systems)
-
-
-def _diagnose(energies: np.ndarray, predicted: np.ndarray, constant: float) -> ConstantFit:
-    x, y = predicted - predicted.mean(), energies - energies.mean()
-    rmse = float(np.sqrt(np.mean((y - x) ** 2)))
-    if len(energies) < 3 or not x.any() or not y.any():
-        return ConstantFit(constant, np.nan, np.nan, rmse, ())
-    slope, correlation = float(x @ y / (x @ x)), float(x @ y / np.sqrt((x @ x) * (y @ y)))
-    warnings = []
-    if correlation < -0.5:
-        warnings.append(
-            "energies fall where forces say they rise: the force labels look like gradients"
-        )
-    elif correlation > 0.95 and abs(slope - 1.0) > 0.1:
-        warnings.append(
-            f"energies change {slope:.3g} times as fast as the forces say: check the units"
-        )
-    elif correlation < 0.95:
-        warnings.append(
-            f"energies and integrated forces correlate only to {correlation:.2f}: labels of "
-            "different levels of theory, several disconnected basins, or too few geometries"
-        )
-    return ConstantFit(constant, slope, correlation, rmse, tuple(warnings))
 
 
 def residual_labels(
@@ -230,39 +180,39 @@ def _kernel(potential: KernelPotential):
     return kernel
 
 
-def _references(params: Params) -> System:
-    if "references" not in params:
-        raise ValueError(
-            "these parameters hold no reference geometries (models read from sGDML files lack "
-            "them): start again from potential.init"
-        )
-    return params["references"]
+def _operator(
+    kernel: Any, hyper: Any, references: System, labels: Mapping[str, Any], directions: Any
+) -> GdmlOperator | GenericOperator:
+    """The faster operator that holds for a kernel and some labels."""
+    if exp.supports(kernel) and "forces" in labels and not set(labels) - {"forces", "energy"}:
+        return GdmlOperator(kernel, hyper, references, "energy" in labels)
+    along = None if directions is None else jnp.asarray(directions)
+    return GenericOperator(kernel, hyper, references, tuple(labels), along)
 
 
-def _check_labels(labels: Mapping[str, Any], references: System) -> dict[str, np.ndarray]:
-    shapes = {"forces": references.positions.shape, "energy": references.positions.shape[:1]}
-    unknown = set(labels) - set(shapes)
-    if unknown or "forces" not in labels:
-        raise ValueError(f"labels must hold 'forces' and may hold 'energy', got {sorted(labels)}")
-    checked = {}
-    for name, value in labels.items():
-        array = np.asarray(value, float)
-        if array.shape != shapes[name]:
-            raise ValueError(f"{name} must have shape {shapes[name]}, got {array.shape}")
-        bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
-        if len(bad):
-            raise ValueError(f"{name} of frame {bad[0]} is not finite ({len(bad)} such frames)")
-        checked[name] = array
-    return checked
-
-
-def _check_smoothness(kernel: Kernel, labels: Mapping[str, Any]) -> None:
+def _check_smoothness(kernel: Any, labels: Mapping[str, Any]) -> None:
     """Refuse labels that need derivatives which the kernel does not have at its references."""
-    needed = 2 * max(quantity(name).order for name in labels)
-    if kernel.base.smoothness < needed:
+    needed = 2 * max(lab.ORDERS.get(name, 1) for name in labels)
+    if kernel.smoothness < needed:
+        name = getattr(getattr(kernel, "base", None), "name", type(kernel).__name__)
         raise ValueError(
             f"labels {sorted(labels)} need a kernel with {needed} derivatives at coincident "
-            f"points, {kernel.base.name} has {kernel.base.smoothness}"
+            f"points, {name} has {kernel.smoothness}"
+        )
+
+
+def _check_field(potential: KernelPotential, references: System, labels: Mapping[str, Any]) -> None:
+    if "dipole" not in labels:
+        return
+    if "electric_field" not in potential.uses:
+        raise ValueError(
+            "dipole labels need a kernel that reads the electric field: give its descriptor an "
+            'attribute uses = frozenset({"electric_field"})'
+        )
+    if references.electric_field is None:
+        raise ValueError(
+            "dipole labels need references with an electric_field (zero is one): "
+            "System(..., electric_field=...)"
         )
 
 
@@ -275,7 +225,3 @@ def _check_numbers(regularization: float, noise: dict, labels: Mapping[str, Any]
                 f"noise must name fitted labels {sorted(labels)} with finite positive values, "
                 f"got {name}: {value}"
             )
-
-
-def _expand(kernel, hyper, references, coefficients):
-    return exp.expand_compiled(kernel, hyper, references, coefficients)

@@ -1,4 +1,4 @@
-"""Gradient-domain kernel potentials: GDML, sGDML and kin, any descriptor and radial kernel."""
+"""Gradient-domain kernel potentials: GDML, sGDML and kin, any descriptor and any kernel."""
 
 import functools
 from dataclasses import dataclass, field
@@ -10,10 +10,13 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxff.gdml import expansion as exp
+from jaxff.gdml import jets
+from jaxff.gdml.recipe import kernel_spec
 from jaxff.kernels import groups
 from jaxff.kernels.kernel import Kernel
+from jaxff.kernels.protocol import SystemKernel, is_kernel, of_features, stage
 from jaxff.numerics import require_float64
-from jaxff.potential import Potential, Spec
+from jaxff.potential import Potential
 from jaxff.system import System
 from jaxff.types import Array, Outputs, Params
 
@@ -30,16 +33,17 @@ class KernelPotential(Potential):
         kernel: The kernel.
     """
 
-    kernel: Kernel = field(kw_only=True)
+    kernel: Any = field(kw_only=True)
 
 
 @functools.lru_cache(maxsize=64)
-def potential(kernel: Kernel) -> KernelPotential:
+def potential(kernel: Any) -> KernelPotential:
     r"""Gradient-domain kernel potential.
 
     Parameters are a dict: ``hyper`` (length scale and descriptor parameters), ``numbers`` (atoms),
-    ``references`` (stack of systems), ``coefficients`` (forces and, with energy labels, energies),
-    ``expansion`` (what prediction reads, see :mod:`jaxff.gdml.expansion`) and ``constant`` (eV).
+    ``references`` (stack of systems), ``coefficients`` (by label), ``expansion`` (what prediction
+    reads, see :mod:`jaxff.gdml.expansion` and, for other than radial kernels and for other labels
+    than forces and energies, :mod:`jaxff.gdml.jets`) and ``constant`` (eV).
     ``init`` takes ``hyper`` by name and places references with zero coefficients;
     :func:`jaxff.gdml.fit` fills them in.
 
@@ -48,10 +52,19 @@ def potential(kernel: Kernel) -> KernelPotential:
 
     Equal kernels give the same object, so that refitting or loading a model compiles nothing anew.
 
+    Args:
+        kernel: A :class:`jaxff.kernels.Kernel`, or anything that offers what
+            :class:`jaxff.kernels.SystemKernel` does.
+
+    Raises:
+        TypeError: If it does not.
+
     Reference:
         Chmiela et al., Sci. Adv. 3, e1603015 (2017), doi:10.1126/sciadv.1603015;
         Chmiela et al., Nat. Commun. 9, 3887 (2018), doi:10.1038/s41467-018-06169-2.
     """
+    if not is_kernel(kernel):
+        raise TypeError(f"a kernel on systems is needed, got {type(kernel).__name__}")
 
     def init(
         key: Array, system: System, neighbors: Any = None, *, hyper: dict[str, Any], **named: Any
@@ -65,20 +78,11 @@ def potential(kernel: Kernel) -> KernelPotential:
         del neighbors
         return {"energy": _energy(kernel, params, system)}
 
-    return KernelPotential(init, apply, spec=_spec(kernel), kernel=kernel)
+    uses = frozenset(getattr(kernel, "uses", ()))
+    return KernelPotential(init, apply, uses=uses, spec=kernel_spec(kernel), kernel=kernel)
 
 
-def _spec(kernel: Kernel) -> Spec | None:
-    name = getattr(kernel.descriptor, "name", None)
-    if name is None:
-        return None
-    return Spec(
-        "gdml",
-        {"descriptor": name, "base": kernel.base.name, "permutations": kernel.permutations},
-    )
-
-
-def _place(kernel: Kernel, systems: System, hyper: dict[str, Any]) -> Params:
+def _place(kernel: Any, systems: System, hyper: dict[str, Any]) -> Params:
     if systems.is_packed or len(systems.batch_shape) != 1:
         raise ValueError(
             "references must be a stack of systems with one leading axis (jaxff.system.stack), got "
@@ -91,18 +95,25 @@ def _place(kernel: Kernel, systems: System, hyper: dict[str, Any]) -> Params:
         raise ValueError("a kernel on interatomic geometry needs at least two atoms, got one")
     if bool(jnp.any(systems.numbers != systems.numbers[0])):
         raise ValueError("all references must list the same atoms in the same order")
-    if kernel.permutations is not None:
+    if isinstance(kernel, Kernel) and kernel.permutations is not None:
         groups.verify(kernel.permutations, np.asarray(systems.numbers[0]))
     kernel.check_hyper(hyper)
     hyper = {name: jnp.asarray(value, jnp.float64) for name, value in hyper.items()}
     _check_features(kernel, hyper, systems)
-    coefficients = {"forces": jnp.zeros_like(systems.positions)}
+    if isinstance(kernel, SystemKernel):
+        kernel.check_systems(hyper, systems)
+    if exp.supports(kernel):
+        coefficients = {"forces": jnp.zeros_like(systems.positions)}
+        expansion = exp.expand_compiled(kernel, hyper, systems, coefficients)
+    else:
+        coefficients = {"energy": jnp.zeros(systems.batch_shape)}
+        expansion = jets.expand_compiled(kernel, hyper, systems, coefficients)
     params = {
         "hyper": hyper,
         "numbers": systems.numbers[0],
         "references": systems,
         "coefficients": coefficients,
-        "expansion": exp.expand_compiled(kernel, hyper, systems, coefficients),
+        "expansion": expansion,
         "constant": jnp.zeros((), jnp.float64),
     }
     if systems.cell is not None:
@@ -111,21 +122,23 @@ def _place(kernel: Kernel, systems: System, hyper: dict[str, Any]) -> Params:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _features(kernel: Kernel, hyper: dict[str, Array], systems: System) -> Array:
-    return jax.vmap(lambda system: kernel.features(hyper, system))(systems)
+def _features(kernel: Any, hyper: dict[str, Array], systems: System) -> Any:
+    return jax.vmap(lambda system: stage(kernel, "reference")(hyper, system))(systems)
 
 
-def _check_features(kernel: Kernel, hyper: dict[str, Array], systems: System) -> None:
-    features = _features(kernel, hyper, systems)
-    bad = np.flatnonzero(~np.isfinite(np.asarray(features)).all(axis=1))
-    if len(bad):
-        raise ValueError(
-            f"the descriptor of reference geometry {bad[0]} is not finite ({len(bad)} such "
-            "geometries): look for atoms in the same place, or coordinates that are not numbers"
-        )
+def _check_features(kernel: Any, hyper: dict[str, Array], systems: System) -> None:
+    for features in jax.tree.leaves(_features(kernel, hyper, systems)):
+        rows = np.asarray(features).reshape(len(features), -1)
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(bad):
+            raise ValueError(
+                f"the descriptor of reference geometry {bad[0]} is not finite ({len(bad)} such "
+                "geometries): look for atoms in the same place, or coordinates that are not "
+                "numbers"
+            )
 
 
-def _energy(kernel: Kernel, params: Params, system: System) -> Array:
+def _energy(kernel: Any, params: Params, system: System) -> Array:
     if system.is_packed:
         raise ValueError(
             "a global kernel takes single systems or stacks of equal size, not packs: use stack"
@@ -144,22 +157,29 @@ def _energy(kernel: Kernel, params: Params, system: System) -> Array:
     flat = jax.tree.map(
         lambda leaf: leaf.reshape(-1, *leaf.shape[len(system.batch_shape) :]), system
     )
-    queries = exp.query_features(kernel, params["hyper"], flat)
-    energy = exp.evaluate(kernel, params["hyper"], _expansion(kernel, params), queries)
+    expansion = _expansion(kernel, params)
+    if jets.is_jet(expansion):
+        energy = jets.Expanded(kernel, params["hyper"], expansion)(flat)
+    else:
+        queries = exp.query_features(kernel, params["hyper"], flat)
+        energy = exp.evaluate(kernel, params["hyper"], expansion, queries)
     energy = energy.reshape(system.batch_shape) + params["constant"]
     _check_finite(energy)
     return energy * _same_atoms(system.numbers, params["numbers"])
 
 
-def _expansion(kernel: Kernel, params: Params) -> dict[str, Array]:
+def _expansion(kernel: Any, params: Params) -> dict[str, Any]:
     """The stored expansion, made anew where it depends on hyperparameters of the descriptor.
 
     Otherwise a derivative by those would see the queries alone, and changed values the old
     references.
     """
-    if len(kernel.hyper_names) == 1 or "references" not in params:
+    if not of_features(kernel) or "references" not in params:
         return params["expansion"]
-    return exp.expand(kernel, params["hyper"], params["references"], params["coefficients"])
+    made = (kernel, params["hyper"], params["references"], params["coefficients"])
+    if jets.is_jet(params["expansion"]):
+        return jets.expand(*made, params.get("directions"))
+    return exp.expand(*made)
 
 
 def _check_finite(energy: Array) -> None:

@@ -201,15 +201,16 @@ def test_other_kernels_fit_too(name):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"energy": ENERGIES}, r"must hold 'forces' .* got \['energy'\]"),
-        ({**LABELS, "stress": 0.0}, "'stress'"),
+        ({}, r"labels must be some of .* got \[\]"),
+        ({**LABELS, "temperature": 0.0}, "'temperature'"),
+        ({**LABELS, "stress": np.zeros((8, 3, 3))}, "stress labels need references with a cell"),
         ({"forces": FORCES[:-1]}, r"forces must have shape \(8, 3, 3\), got \(7, 3, 3\)"),
         ({**LABELS, "energy": ENERGIES[:, None]}, r"energy must have shape \(8,\), got \(8, 1\)"),
         ({"forces": np.where(np.arange(8)[:, None, None] == 5, np.nan, FORCES)}, "frame 5 is not"),
         ({**LABELS, "energy": np.where(np.arange(8) > 5, np.inf, ENERGIES)}, r"frame 6 .*\(2 such"),
         ({"forces": np.zeros((8, 3, 3))}, "nothing to fit"),
     ],
-    ids=["no forces", "unknown", "shape", "column", "nan", "inf", "constant"],
+    ids=["none", "unknown", "stress", "shape", "column", "nan", "inf", "constant"],
 )
 def test_unusable_labels_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
