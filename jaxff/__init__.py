@@ -11,6 +11,7 @@ from jaxff import (
     kernels,
     linalg,
     physics,
+    regression,
     training,
     vibrations,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "pack",
     "physics",
     "polarizability",
+    "regression",
     "scale_shift",
     "stack",
     "stress",

@@ -205,7 +205,7 @@ def _deformation(system: System, coefficients: dict[str, Array]) -> Array | None
 
 def unit(
     names: tuple[str, ...], systems: System, component: np.ndarray, directions: Any = None
-) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, np.ndarray] | None]:
+) -> tuple[dict[str, np.ndarray], tuple[Any, Any] | None]:
     """Coefficients of single label components: of first order, and pairs of directions beyond.
 
     A component of a Hessian needs one second derivative, not all of them.
@@ -235,7 +235,8 @@ def unit(
             left[mine, 0, rows[own]] = right[mine, 0, columns[own]] = 1.0
         elif name == "hessian_vector":
             which, entry = np.divmod(own, 3 * atoms)
-            left[mine, 0] = np.asarray(directions)[mine, which].reshape(-1, 3 * atoms)
+            chosen = jnp.asarray(directions)[mine, which].reshape(-1, 3 * atoms)
+            left = jnp.asarray(left).at[mine, 0].set(chosen)
             right[mine, 0, entry] = 1.0
         else:
             values = np.zeros((width, size))

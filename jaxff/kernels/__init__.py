@@ -1,6 +1,6 @@
 """Kernels on systems, and the permutation groups that make them symmetric."""
 
-from jaxff.kernels import permutations
+from jaxff.kernels import observations, permutations
 from jaxff.kernels.algebra import Product, Scaled, Sum
 from jaxff.kernels.base import (
     BaseKernel,
@@ -38,6 +38,7 @@ __all__ = [
     "matern52",
     "matern72",
     "matern92",
+    "observations",
     "periodic",
     "permutations",
     "polynomial",

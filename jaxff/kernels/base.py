@@ -184,7 +184,6 @@ matern92 = _matern("matern92", 4)
 r"""Matérn 9/2, :math:`(1 + t + 3t^2/7 + 2t^3/21 + t^4/105) e^{-t}`, :math:`t = 3 d/\ell`."""
 
 
-@functools.lru_cache(maxsize=64)
 def rational_quadratic(alpha: float) -> BaseKernel:
     r"""Rational quadratic, :math:`(1 + s/2\alpha)^{-\alpha}`: Gaussians of many length scales.
 
@@ -200,6 +199,11 @@ def rational_quadratic(alpha: float) -> BaseKernel:
     if not 0.0 < alpha < math.inf:
         raise ValueError(f"alpha must be a positive number, got {alpha}")
 
+    return _rational_quadratic(float(alpha))
+
+
+@functools.lru_cache(maxsize=64)
+def _rational_quadratic(alpha: float) -> BaseKernel:
     def profile(order: int) -> Profile:
         scale = math.prod(-0.5 * (1.0 + k / alpha) for k in range(order))
         return lambda s: scale * (1.0 + s / (2.0 * alpha)) ** (-alpha - order)
@@ -208,5 +212,5 @@ def rational_quadratic(alpha: float) -> BaseKernel:
         "rational_quadratic",
         tuple(profile(order) for order in range(7)),
         smoothness=math.inf,
-        arguments=(("alpha", float(alpha)),),
+        arguments=(("alpha", alpha),),
     )

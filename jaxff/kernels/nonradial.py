@@ -46,7 +46,6 @@ class DotProductKernel:
         return self.profile(jnp.sum(first * second, axis=-1) / lengthscale**2)
 
 
-@functools.lru_cache(maxsize=64)
 def polynomial(degree: int, offset: float = 1.0) -> DotProductKernel:
     r"""Polynomial kernel :math:`(\langle x, y\rangle/\ell^2 + c)^n`.
 
@@ -65,11 +64,13 @@ def polynomial(degree: int, offset: float = 1.0) -> DotProductKernel:
         raise ValueError(f"the degree must be a positive integer, got {degree}")
     if not 0.0 <= offset < math.inf:
         raise ValueError(f"the offset must be a number from zero up, got {offset}")
-    return DotProductKernel(
-        "polynomial",
-        _powers(int(degree), float(offset)),
-        arguments=(("degree", int(degree)), ("offset", float(offset))),
-    )
+    return _polynomial(int(degree), float(offset))
+
+
+@functools.lru_cache(maxsize=64)
+def _polynomial(degree: int, offset: float) -> DotProductKernel:
+    arguments = (("degree", degree), ("offset", offset))
+    return DotProductKernel("polynomial", _powers(degree, offset), arguments=arguments)
 
 
 def _powers(degree: int, offset: float) -> Profile:
