@@ -142,8 +142,11 @@ def load(
 def _check_kernel(potential: KernelPotential, params: Params) -> None:
     """Parameters must be those of the kernel: an altered group or array would predict nonsense."""
     numbers = np.asarray(params["numbers"])
-    if potential.kernel.permutations is not None:
-        groups.verify(potential.kernel.permutations, numbers)
+    group = getattr(potential.kernel, "permutations", None)
+    if group is not None:
+        groups.verify(group, numbers)
+    if potential.uses:
+        return  # what else the system must hold is not in the file
     positions = jax.ShapeDtypeStruct((len(numbers), 3), jnp.float64)
     cell = jax.ShapeDtypeStruct((3, 3), jnp.float64) if "cell" in params else None
     jax.eval_shape(lambda r, c: potential.apply(params, System(r, numbers, c)), positions, cell)
