@@ -44,13 +44,12 @@ def test_two_points_of_rosenbrock_give_the_published_errors(count, expected):
 
 
 def test_any_operator_of_the_solution_is_the_derivative_of_its_values():
-    fitted = fit(observed(ALL), KERNEL)
+    fitted = fit(observed(ALL[:2]), KERNEL)
     point = jnp.asarray([0.37, -0.21])
-    slope = jax.grad(fitted)(point)
-    assert np.allclose(fitted.predict(gradient, point[None])[0], slope, rtol=1e-10)
-    step = 1e-4
+    slope = fitted.predict(gradient, point[None])[0]
+    step, evaluate = 1e-4, jax.jit(fitted.__call__)
     numeric = [
-        (fitted(point + step * e) - fitted(point - step * e)) / (2 * step) for e in np.eye(2)
+        (evaluate(point + step * e) - evaluate(point - step * e)) / (2 * step) for e in np.eye(2)
     ]
     assert np.allclose(slope, numeric, rtol=1e-6)
 
@@ -64,18 +63,21 @@ def test_operators_are_the_derivatives_of_a_polynomial():
     x, y = 0.7, -1.2
     first = np.array([3 * x**2 * y - 2 * y**2, x**3 - 4 * x * y + 0.5])
     second = np.array([[6 * x * y, 3 * x**2 - 4 * y], [3 * x**2 - 4 * y, -4 * x]])
-    assert np.isclose(identity(polynomial)(p), x**3 * y - 2 * x * y**2 + 0.5 * y)
-    assert np.allclose(gradient(polynomial)(p), first)
-    assert np.allclose(hessian(polynomial)(p), second)
-    assert np.isclose(laplacian(polynomial)(p), np.trace(second))
-    assert np.isclose(compose(divergence, gradient)(polynomial)(p), np.trace(second))
-    along = np.array([0.3, 2.0])
-    assert np.isclose(directional(along)(polynomial)(p), along @ first)
-    assert np.isclose(directional(lambda q: q)(polynomial)(p), p @ first)
-    twice = compose(directional([1, 0]), directional([0, 1]))
-    assert np.isclose(twice(polynomial)(p), second[0, 1])
-    mixed = combination((2.0, identity), (-0.5, laplacian))
-    assert np.isclose(mixed(polynomial)(p), 2 * polynomial(p) - 0.5 * np.trace(second))
+    value, along = x**3 * y - 2 * x * y**2 + 0.5 * y, np.array([0.3, 2.0])
+    expected = {
+        identity: value,
+        gradient: first,
+        hessian: second,
+        laplacian: np.trace(second),
+        compose(divergence, gradient): np.trace(second),
+        directional(along): along @ first,
+        directional(lambda q: q): p @ first,
+        compose(directional([1, 0]), directional([0, 1])): second[0, 1],
+        combination((2.0, identity), (-0.5, laplacian)): 2 * value - 0.5 * np.trace(second),
+    }
+    found = jax.jit(lambda q: [operator(polynomial)(q) for operator in expected])(p)
+    for one, other in zip(found, expected.values(), strict=True):
+        assert np.allclose(one, other, rtol=1e-12)
 
 
 def test_the_divergence_of_a_scalar_is_refused():
@@ -90,8 +92,8 @@ def difference(function):
 
 OPERATOR = RegressionOperator(
     radial(matern52, 0.8),
-    (gradient, difference, laplacian),
-    (jnp.zeros((2, 2)), jnp.zeros((2, 2)), jnp.zeros((2, 2))),
+    (gradient, difference),
+    (jnp.zeros((2, 2)), jnp.zeros((2, 2))),
 )
 
 
@@ -100,13 +102,13 @@ OPERATOR = RegressionOperator(
 def test_matrices_are_symmetric_positive_semidefinite_and_match_products(seed):
     rng = np.random.default_rng(seed)
     points = jnp.asarray(rng.normal(size=(2, 2)))
-    operator = RegressionOperator(OPERATOR.kernel, OPERATOR.operators, (points,) * 3)
+    operator = RegressionOperator(OPERATOR.kernel, OPERATOR.operators, (points,) * 2)
     matrix = operator.dense()
-    assert operator.size == 4 + 2 + 2
+    assert operator.size == 4 + 2
     assert np.array_equal(matrix, matrix.T)
     eigenvalues = np.linalg.eigvalsh(matrix)
     assert eigenvalues[0] >= -1e-13 * eigenvalues[-1]
-    vector = rng.normal(size=8)
+    vector = rng.normal(size=6)
     expected = matrix @ vector
     assert np.allclose(operator.matvec(vector), expected, atol=1e-12 * np.abs(expected).max())
     assert np.array_equal(operator.columns(np.array([5, 1])), matrix[:, [5, 1]])

@@ -21,7 +21,7 @@ from jaxff.linalg.memory import lower_square
 from jaxff.system import System
 from jaxff.types import Array, Float
 
-__all__ = ["GenericOperator", "tile"]
+__all__ = ["GenericOperator", "matrix", "tile", "unit_jets"]
 
 _COLUMNS = 128
 """Columns that are computed at once, at most."""
@@ -154,6 +154,14 @@ class GenericOperator:
                 progress(float(done * (2.0 - done)))
         return result
 
+    def jets(self, index: np.ndarray) -> Any:
+        """Jets of single labels: the models that the columns of the matrix are predictions of."""
+        where = np.empty(self.size, int)
+        where[self.places.ravel()] = np.arange(self.size)
+        owner, component = np.divmod(where[np.asarray(index)], self.block)
+        systems, _ = self._at(owner)
+        return unit_jets(self.kernel, self.hyper, systems, self._unit(owner, component))
+
     def _batches(self, index: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
         """Owners and components of reference-major indices, in batches filled up by repetition."""
         width = min(_COLUMNS, self.size)
@@ -176,7 +184,7 @@ class GenericOperator:
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Rows of references from the first on, and values ``(rows, columns, components)``."""
         systems, _ = self._at(owner)
-        jets = _unit_jets(self.kernel, self.hyper, systems, self._unit(owner, component))
+        jets = unit_jets(self.kernel, self.hyper, systems, self._unit(owner, component))
         probes = 3 * self.references.atom_count if "hessian" in self.names else 1
         entries = self.kernel.order * probes * sum(leaf.size for leaf in jax.tree.leaves(jets))
         height = min(self.count, max(1, _ELEMENTS // entries))
@@ -193,7 +201,7 @@ def _select(tree: Any, index: Array) -> Any:
 
 
 @partial(jax.jit, static_argnums=0)
-def _unit_jets(kernel: Any, hyper: Any, systems: System, functionals: Any) -> Any:
+def unit_jets(kernel: Any, hyper: Any, systems: System, functionals: Any) -> Any:
     """Jets of single label components."""
 
     def one(system: System, own: Any) -> Any:
@@ -231,6 +239,23 @@ def tile(
         return jax.vmap(lambda own: _flat(_column(kernel, hyper, own), names, system, along))(jets)
 
     return jax.vmap(one)(queries, directions)
+
+
+def matrix(operator: GenericOperator) -> Float[Array, "n n"]:
+    """The whole matrix as a function of hyperparameters that JAX can differentiate; small sets.
+
+    Its rows and columns are those of the operator, which need not hold concrete numbers.
+    """
+    jets = operator.jets(np.arange(operator.size))
+    found = tile(
+        operator.kernel, operator.names, operator.hyper, operator.references,
+        operator.directions, jets,
+    )  # fmt: skip
+    rows = jnp.swapaxes(found, 1, 2).reshape(operator.size, operator.size)
+    order = np.empty(operator.size, int)
+    order[operator.places.ravel()] = np.arange(operator.size)
+    full = rows[order]
+    return 0.5 * (full + full.T)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -94,6 +94,7 @@ def test_what_is_bound_has_derivatives_of_every_kind(of_everything):
     assert np.isclose(stacked[0], energy, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_hessians_teach_what_forces_alone_do_not(of_everything):
     potential, params, _ = of_everything
     alone, (_, start) = potential, (None, potential.init(KEY, SYSTEMS, hyper={"lengthscale": 1.0}))

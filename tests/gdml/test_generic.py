@@ -150,7 +150,7 @@ def test_labels_are_those_that_the_library_observes(everything):
     assert np.allclose(found["hessian_vector"][0], product, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["matern52", "generic"])
+@pytest.mark.parametrize("name", ["matern52", pytest.param("generic", marks=pytest.mark.slow)])
 def test_the_fast_and_the_general_path_agree(name):
     case = CASES[name]()
     fast = GdmlOperator(case.kernel, case.hyper, case.references, energies=True)
@@ -191,7 +191,10 @@ def operator_of(name: str) -> GenericOperator:
     return GenericOperator(kernel, hyper, water(2), names)
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n == "atoms_hessian" else []) for n in KERNELS],
+)
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 10_000), coincide=st.booleans())
 def test_matrices_are_symmetric_and_positive_semidefinite(name, seed, coincide):

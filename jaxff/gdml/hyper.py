@@ -1,0 +1,227 @@
+r"""Hyperparameters by gradient descent through the solve.
+
+Length scales, parameters of descriptors, regularization and noise are moved by any optimizer of
+optax along the gradient of the log marginal likelihood, or of the force error of validation
+geometries. Numbers that start positive move by their logarithms and stay positive. The dense matrix
+and its derivatives are held by JAX: for small sets, some thousand labels.
+
+Reference: Rasmussen & Williams, Gaussian Processes for Machine Learning (2006), section 5.4.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxff.derivatives import forces
+from jaxff.gdml import labels as lab
+from jaxff.gdml.constant import references_of
+from jaxff.gdml.generic import GenericOperator, matrix
+from jaxff.gdml.jets import Expanded, expand
+from jaxff.gdml.potential import KernelPotential
+from jaxff.system import System
+from jaxff.types import Array, Params
+
+__all__ = ["Descent", "Problem", "descend", "log_likelihood", "problem", "validation_error"]
+
+
+class Problem(NamedTuple):
+    """Labels and references of a fit, without hyperparameters.
+
+    Attributes:
+        kernel: The kernel.
+        references: Stack of N systems.
+        labels: Independent components by name; energies without their mean.
+        directions: Of ``hessian_vector``.
+        scale: By which labels are divided.
+    """
+
+    kernel: Any
+    references: System
+    labels: dict[str, np.ndarray]
+    directions: Any
+    scale: float
+
+
+def problem(potential: KernelPotential, params: Params, labels: Mapping[str, Any]) -> Problem:
+    """Check labels as :func:`jaxff.gdml.fit` does and scale them in the same way.
+
+    Raises:
+        ValueError: For unusable labels.
+    """
+    references = references_of(params)
+    checked, directions = lab.check(labels, references)
+    if "energy" in checked:
+        checked["energy"] = checked["energy"] - np.mean(checked["energy"])
+    scale = float(np.std(next(iter(checked.values()))))
+    if scale == 0.0:
+        raise ValueError("all labels are equal: there is nothing to learn")
+    directions = None if directions is None else jnp.asarray(directions)
+    return Problem(potential.kernel, references, checked, directions, scale)
+
+
+def _system(of: Problem, free: Mapping[str, Any]) -> tuple[GenericOperator, Array, Array]:
+    """The operator, the Cholesky factor of the regularised matrix, and the scaled labels."""
+    operator = GenericOperator(
+        of.kernel, dict(free["hyper"]), of.references, tuple(of.labels), of.directions
+    )
+    noise = free.get("noise", {})
+    variance = jnp.concatenate([
+        jnp.full(np.size(of.labels[name]), (noise.get(name, 0.0) / of.scale) ** 2)
+        for name in operator.names
+    ])  # fmt: skip
+    diagonal = free["regularization"] + variance
+    factor = jnp.linalg.cholesky(matrix(operator) + jnp.diag(diagonal))
+    return operator, factor, jnp.asarray(operator.ravel(of.labels)) / of.scale
+
+
+def log_likelihood(of: Problem, free: Mapping[str, Any], amplitude: float | None = None) -> Array:
+    r"""Log marginal likelihood of the scaled labels, differentiable by ``free``.
+
+    .. math:: -\tfrac12 y^T C^{-1} y - \tfrac12 \log\det C - \tfrac n2 \log 2\pi,\quad
+       C = a\,(K + \Lambda)
+
+    NaN where the matrix is not positive definite to working precision.
+
+    Args:
+        of: From :func:`problem`.
+        free: ``hyper``, ``regularization`` and, optionally, ``noise`` by label, in its unit.
+        amplitude: a; with ``None`` the most likely one.
+    """
+    _, factor, labels = _system(of, free)
+    white = jax.scipy.linalg.solve_triangular(factor, labels, lower=True)
+    size = labels.size
+    quadratic = jnp.sum(white**2)
+    level = quadratic / size if amplitude is None else jnp.asarray(amplitude)
+    determinant = 2.0 * jnp.sum(jnp.log(jnp.diagonal(factor))) + size * jnp.log(level)
+    return -0.5 * (quadratic / level + determinant + size * np.log(2.0 * np.pi))
+
+
+def validation_error(of: Problem, free: Mapping[str, Any], systems: System, expected: Any) -> Array:
+    """Root mean square error of the forces at a stack of systems, eV/Å, differentiable by ``free``.
+
+    Args:
+        of: From :func:`problem`.
+        free: See :func:`log_likelihood`.
+        systems: Validation systems.
+        expected: Their forces in eV/Å.
+    """
+    operator, factor, labels = _system(of, free)
+    solution = jax.scipy.linalg.cho_solve((factor, True), labels) * of.scale
+    jets = expand(
+        of.kernel, operator.hyper, of.references, operator.unravel(solution), of.directions
+    )
+    found = forces(Expanded(of.kernel, operator.hyper, jets))(systems)
+    return jnp.sqrt(jnp.mean((found - jnp.asarray(expected)) ** 2))
+
+
+class Descent(NamedTuple):
+    """Result of a descent.
+
+    Attributes:
+        hyper: Hyperparameters of the best step.
+        regularization: Regularization of the best step.
+        noise: Noise levels of the best step, by label.
+        history: Negative log likelihood per label, or validation error, before each step and after
+            the last.
+    """
+
+    hyper: dict[str, Array]
+    regularization: float
+    noise: dict[str, float]
+    history: np.ndarray
+
+
+def descend(
+    of: Problem,
+    hyper: Mapping[str, Any],
+    *,
+    optimizer: Any,
+    steps: int,
+    regularization: float,
+    noise: Mapping[str, float] | None = None,
+    validation: tuple[System, Any] | None = None,
+    fixed: tuple[str, ...] = (),
+    amplitude: float | None = None,
+) -> Descent:
+    """Move hyperparameters downhill, and keep the best that were met.
+
+    Args:
+        of: From :func:`problem`.
+        hyper: Where to start.
+        optimizer: From optax, such as ``optax.adam(0.05)``.
+        steps: Number of steps.
+        regularization: λ, where to start.
+        noise: Standard deviations by label, where to start; labels that are not named stay exact.
+        validation: Systems and their forces; with ``None`` the likelihood is maximised.
+        fixed: Hyperparameters that stay, and ``"regularization"`` or ``"noise"``.
+        amplitude: See :func:`log_likelihood`.
+
+    Returns:
+        New hyperparameters, to be given to the ``init`` of the potential.
+
+    Raises:
+        ValueError: If nothing is free, or no step is to be made.
+        FloatingPointError: If the first matrix is not positive definite.
+    """
+    if steps < 1:
+        raise ValueError(f"at least one step is needed, got {steps}")
+    start = {
+        **{f"hyper {name}": value for name, value in hyper.items()},
+        "regularization": regularization,
+        **{f"noise {name}": value for name, value in (noise or {}).items()},
+    }
+    start = {name: jnp.asarray(value, float) for name, value in start.items()}
+    held = {name for name in start if {name, *name.split(" ")} & set(fixed)}
+    logarithmic = {name for name, value in start.items() if bool(jnp.all(value > 0))}
+    moving = {k: jnp.log(v) if k in logarithmic else v for k, v in start.items() if k not in held}
+    if not moving:
+        raise ValueError(f"everything is fixed: {sorted(fixed)}")
+
+    def assemble(moving: dict[str, Array]) -> dict[str, Any]:
+        now = {**start, **{k: jnp.exp(v) if k in logarithmic else v for k, v in moving.items()}}
+        return {
+            "hyper": {k[6:]: v for k, v in now.items() if k.startswith("hyper ")},
+            "regularization": now["regularization"],
+            "noise": {k[6:]: v for k, v in now.items() if k.startswith("noise ")},
+        }
+
+    size = sum(np.size(value) for value in of.labels.values())
+
+    def loss(moving: dict[str, Array]) -> Array:
+        free = assemble(moving)
+        if validation is not None:
+            return validation_error(of, free, *validation)
+        return -log_likelihood(of, free, amplitude) / size
+
+    best, history = _minimize(loss, moving, optimizer, steps)
+    found = assemble(best)
+    levels = {name: float(value) for name, value in found["noise"].items()}
+    return Descent(found["hyper"], float(found["regularization"]), levels, history)
+
+
+def _minimize(
+    loss: Any, moving: dict[str, Array], optimizer: Any, steps: int
+) -> tuple[dict[str, Array], np.ndarray]:
+    """The best parameters met on the way, and the loss at each."""
+    evaluate = jax.jit(jax.value_and_grad(loss))
+    state = optimizer.init(moving)
+    best, history = moving, []
+    for step in range(steps + 1):
+        value, gradient = evaluate(moving)
+        if not np.isfinite(value):
+            if not history:
+                raise FloatingPointError(
+                    "the kernel matrix is not positive definite where the descent starts: raise "
+                    "the regularization, or shorten the length scales"
+                )
+            break  # a step too far: the best one before it stands
+        if not history or value < min(history):
+            best = moving
+        history.append(float(value))
+        if step < steps:
+            update, state = optimizer.update(gradient, state, moving)
+            moving = jax.tree.map(jnp.add, moving, update)
+    return best, np.array(history)
