@@ -1,10 +1,11 @@
 """Names of the elements."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["atomic_numbers", "covalent_radii", "formula", "symbols"]
+__all__ = ["atomic_numbers", "covalent_radii", "distinct_numbers", "formula", "symbols"]
 
 
 def symbols(numbers: Any) -> tuple[str, ...]:
@@ -33,6 +34,22 @@ def atomic_numbers(names: Any) -> np.ndarray:
     if unknown := sorted({name for name in names if name not in table}):
         raise ValueError(f"no element has the symbol {', '.join(map(repr, unknown))}")
     return np.array([table[name] for name in names], int)
+
+
+def distinct_numbers(elements: Sequence[str | int] | str | int) -> tuple[int, ...]:
+    """Atomic numbers of symbols or numbers, in the order given.
+
+    Raises:
+        ValueError: For none, duplicates, or what is no element.
+    """
+    listed = [elements] if isinstance(elements, str | int) else list(elements)
+    known = list(symbols(np.arange(119)))
+    if unknown := [e for e in listed if (e not in known[1:] if isinstance(e, str) else e < 1)]:
+        raise ValueError(f"elements must be symbols or atomic numbers, got {unknown}")
+    numbers = tuple(known.index(e) if isinstance(e, str) else int(e) for e in listed)
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(f"elements must be named once each, and at least one, got {listed}")
+    return numbers
 
 
 def formula(numbers: Any) -> str:

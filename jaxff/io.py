@@ -31,7 +31,7 @@ _DAMAGE = (AttributeError, IndexError, KeyError, RecursionError, TypeError, Valu
 
 def _leaf(kind: Any, *, descriptor: Any, base: Any, **others: Any) -> Any:
     """A kernel on the features of a descriptor; names stand for what jaxff knows."""
-    function: Any = descriptor if callable(descriptor) else getattr(descriptors, descriptor)
+    function: Any = descriptor if callable(descriptor) else descriptors.NAMED[descriptor]
     return kind(function, getattr(kernels, base) if isinstance(base, str) else base, **others)
 
 
@@ -69,7 +69,7 @@ _BUILDERS = {
     ),
 }
 _CHOICES = {
-    "descriptor": set(descriptors.__all__) - {"InverseDistances"},
+    "descriptor": set(descriptors.NAMED),
     "base": _NAMED_BASES,
     "radial": _NAMED_BASES,
 }

@@ -1,13 +1,13 @@
 """Potentials of pairs whose parameters are tables of the elements."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxff import elements as periodic_table
+from jaxff.elements import distinct_numbers as atomic_numbers
 from jaxff.physics.pairs import PairTerm, pair_energy, truncation
 from jaxff.potential import Potential, Spec
 from jaxff.system import System
@@ -71,22 +71,6 @@ def _table(name: str, value: Any, count: int, mixes: bool) -> Float[np.ndarray, 
     if not (np.isfinite(array).all() and (array >= 0).all() and np.array_equal(array, array.T)):
         raise ValueError(f"{name} must be finite, not negative and symmetric, got {value}")
     return array
-
-
-def atomic_numbers(elements: Sequence[str | int] | str | int) -> tuple[int, ...]:
-    """Atomic numbers of symbols or numbers, in the order given.
-
-    Raises:
-        ValueError: For none, duplicates, or what is no element.
-    """
-    listed = [elements] if isinstance(elements, str | int) else list(elements)
-    known = list(periodic_table.symbols(np.arange(119)))
-    if unknown := [e for e in listed if (e not in known[1:] if isinstance(e, str) else e < 1)]:
-        raise ValueError(f"elements must be symbols or atomic numbers, got {unknown}")
-    numbers = tuple(known.index(e) if isinstance(e, str) else int(e) for e in listed)
-    if not numbers or len(set(numbers)) < len(numbers):
-        raise ValueError(f"elements must be named once each, and at least one, got {listed}")
-    return numbers
 
 
 def named_parameters(named: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
