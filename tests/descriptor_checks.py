@@ -1,5 +1,6 @@
 """Checks that the tests of all descriptors share."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from models import rotations
 
+from jaxff.neighbors import neighbor_list
 from jaxff.system import System
 
 
@@ -66,7 +68,7 @@ def check_derivatives(descriptor, system, neighbors=None, hyper=None, atol=1e-7)
 def check_finite(descriptor, system, neighbors=None, hyper=None):
     """Values and two derivatives are finite, forward and reverse; returns the values."""
     direction = jnp.asarray(np.random.default_rng(1).normal(size=system.positions.shape))
-    found = path(descriptor, system, direction, jnp.zeros(1), neighbors, hyper)
+    found = path(descriptor, system, direction, jnp.zeros(5), neighbors, hyper)
     for name, array in zip(("value", "first", "second"), found, strict=True):
         assert np.isfinite(array).all(), name
     weights = jnp.ones(found[0][0].size)
@@ -93,6 +95,39 @@ def supercell(system: System, repeats: tuple[int, int, int]) -> System:
     return System(
         positions.reshape(-1, 3), np.tile(np.asarray(system.numbers), len(grid)), cell, system.pbc
     )
+
+
+def padded(system: System, atoms: int) -> System:
+    """With padding atoms, all in the place of the first atom."""
+    more = atoms - system.atom_count
+    positions = jnp.concatenate([system.positions, jnp.tile(system.positions[:1], (more, 1))])
+    return system.replace(positions=positions, numbers=jnp.pad(system.numbers, (0, more)))
+
+
+def golden_systems(file, cutoffs, atoms: int = 24, names=None):
+    """All systems of a reference file with their lists, in one shape: one program serves all.
+
+    Returns:
+        ``{name: (system, number of its atoms, neighbors)}`` and the most neighbours of an atom.
+    """
+    systems, lists = {}, {}
+    for name in map(str, file["names"] if names is None else names):
+        pbc = file[f"{name}/pbc"]
+        cell = file[f"{name}/cell"] if pbc.any() else np.zeros((3, 3))
+        systems[name] = System(file[f"{name}/R"], file[f"{name}/Z"], cell, pbc)
+        lists[name] = neighbor_list(cutoffs).allocate(padded(systems[name], atoms))
+    room = [max(len(n.pairs[k].others) for n in lists.values()) for k in range(len(cutoffs))]
+    most, result = 0, {}
+    for name, neighbors in lists.items():
+        for pairs in neighbors.pairs:
+            count = np.bincount(np.asarray(pairs.centers), minlength=atoms + 1)[:atoms]
+            most = max(most, int(count.max()))
+        resized = tuple(p.resized(r) for p, r in zip(neighbors.pairs, room, strict=True))
+        system = systems[name]
+        result[name] = (
+            padded(system, atoms), system.atom_count, dataclasses.replace(neighbors, pairs=resized)
+        )  # fmt: skip
+    return result, most
 
 
 def golden_system(file, name: str) -> System:
