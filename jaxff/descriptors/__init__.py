@@ -3,6 +3,7 @@
 from jaxff.descriptors.acsf import SymmetryFunctions, acsf
 from jaxff.descriptors.ani import AtomicEnvironmentVectors, ani, ani_1x, ani_2x
 from jaxff.descriptors.bessel import BesselPowerSpectrum, bessel_power_spectrum
+from jaxff.descriptors.check import check
 from jaxff.descriptors.coulomb_matrix import (
     CoulombEigenvalues,
     CoulombMatrix,
@@ -41,6 +42,7 @@ __all__ = [
     "ani_1x",
     "ani_2x",
     "bessel_power_spectrum",
+    "check",
     "coulomb_eigenvalues",
     "coulomb_matrix",
     "distance_powers",
