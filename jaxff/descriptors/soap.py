@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import jax.numpy as jnp
@@ -82,7 +81,10 @@ class Soap:
     @property
     def size(self) -> int:
         """Features per atom."""
-        return len(_entries(len(self.elements), self.radial_functions, self.max_degree))
+        elements, count = len(self.elements), self.radial_functions
+        equal = elements * (count * (count + 1) // 2)
+        unequal = elements * (elements - 1) // 2 * count**2
+        return (self.max_degree + 1) * (equal + unequal)
 
     @property
     def smoothness(self) -> float:
@@ -127,24 +129,28 @@ class Soap:
             if self.basis != "gto":
                 scale = scale * math.pi * math.sqrt(8.0)
             spectra.append(scale * jnp.einsum("aum,avm->auv", flat, flat))
-        stacked = jnp.stack(spectra, axis=1)
-        entries = _entries(len(self.elements), self.radial_functions, self.max_degree)
-        return stacked.reshape(len(stacked), -1)[:, entries]
+        return _blocks(jnp.stack(spectra, axis=1), len(self.elements))
 
 
-@lru_cache(maxsize=64)
-def _entries(elements: int, functions: int, max_degree: int) -> np.ndarray:
-    """Places of the features in the flat ``(degree, element n, element n')``."""
-    chosen = [
-        (degree, first, n, second, m)
-        for first in range(elements)
-        for second in range(first, elements)
-        for degree in range(max_degree + 1)
-        for n in range(functions)
-        for m in range(n if first == second else 0, functions)
-    ]
-    shape = (max_degree + 1, elements, functions, elements, functions)
-    return np.asarray(np.ravel_multi_index(tuple(np.array(chosen).T), shape))
+def _blocks(spectra: Float[Array, "atoms degrees m m"], elements: int) -> Array:
+    """Blocks of pairs of elements one after another; of equal ones the upper triangle.
+
+    Slices and a product with zeros and ones: their derivatives need no scattered additions, and no
+    tables that a compiler would fold for seconds.
+    """
+    atoms, degrees, count = *spectra.shape[:2], spectra.shape[2] // elements
+    split = spectra.reshape(atoms, degrees, elements, count, elements, count)
+    rows, columns = np.triu_indices(count)
+    chosen = np.zeros((count * count, len(rows)))
+    chosen[rows * count + columns, np.arange(len(rows))] = 1.0
+    upper = jnp.asarray(chosen, spectra.dtype)
+    features = []
+    for first in range(elements):
+        for second in range(first, elements):
+            block = split[:, :, first, :, second].reshape(atoms, degrees, count * count)
+            block = block @ upper if first == second else block
+            features.append(block.reshape(atoms, -1))
+    return jnp.concatenate(features, axis=-1)
 
 
 def soap(
