@@ -11,7 +11,7 @@ pairs of outer products of two three-vectors: about :math:`60\,P M^2` operations
 atoms in place of :math:`9 M^4`.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,17 @@ from jaxff.kernels.kernel import Kernel
 from jaxff.system import System
 from jaxff.types import Array
 
-__all__ = ["blocks", "is_pairwise", "pair_field", "prepare_columns", "prepare_rows", "terms"]
+__all__ = [
+    "Tile",
+    "blocks",
+    "even_tiles",
+    "finish",
+    "is_pairwise",
+    "pair_field",
+    "prepare_columns",
+    "prepare_rows",
+    "terms",
+]
 
 
 def prepare_columns(kernel: Kernel, hyper: Any, systems: System, center: Array) -> dict[str, Array]:
@@ -188,3 +198,23 @@ def pair_field(kernel: Kernel, jacobian: Array, atoms: int) -> Array:
     vectors = split[:, np.arange(len(first)), first]
     field = jnp.zeros((len(jacobian), atoms, atoms, 3), jacobian.dtype)
     return field.at[:, first, second].set(vectors).at[:, second, first].set(-vectors)
+
+
+class Tile(NamedTuple):
+    """Part of the matrix, ``values (columns, block [+1], block [+1], rows)``, with its ranges."""
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    values: np.ndarray
+
+
+def even_tiles(count: int, most: int) -> int:
+    """Side of equal tiles, so that the last wastes little; whole vector registers if possible."""
+    side = -(-count // -(-count // most))
+    return min(count, -(-side // 8) * 8)
+
+
+def finish(rows: tuple[int, int], columns: tuple[int, int], values: Array) -> Tile:
+    """Wait for a tile and cut its padding."""
+    cut = np.asarray(values)[: columns[1] - columns[0], ..., : rows[1] - rows[0]]
+    return Tile(rows, columns, cut)

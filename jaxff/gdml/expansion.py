@@ -24,11 +24,14 @@ from jaxff.system import System
 from jaxff.types import Array, Float
 
 __all__ = [
+    "assemble",
+    "contract",
     "energies",
     "energies_and_gradients",
     "evaluate",
     "expand",
     "expand_compiled",
+    "predict_labels",
     "query_features",
     "supports",
 ]
@@ -66,15 +69,22 @@ def expand(
     Returns:
         See :func:`assemble`.
     """
+    features, weights = contract(kernel, hyper, references, coefficients["forces"])
+    return assemble(features, weights, coefficients.get("energy"))
 
-    def contract(system: System, tangent: Array) -> tuple[Array, Array]:
+
+def contract(
+    kernel: Kernel, hyper: dict[str, Array], references: System, tangents: Array
+) -> tuple[Array, Array]:
+    """Features of the references and their derivatives along the tangents, both ``(N, D)``."""
+
+    def one(system: System, tangent: Array) -> tuple[Array, Array]:
         def features(positions: Array) -> Array:
             return kernel.features(hyper, system.replace(positions=positions))
 
         return jax.jvp(features, (system.positions,), (tangent,))
 
-    features, weights = jax.vmap(contract)(references, coefficients["forces"])
-    return assemble(features, weights, coefficients.get("energy"))
+    return jax.vmap(one)(references, tangents)
 
 
 expand_compiled = jax.jit(expand, static_argnums=0)
@@ -111,6 +121,20 @@ def query_features(kernel: Kernel, hyper: dict[str, Array], systems: System) -> 
     if kernel.feature_permutations is not None or kernel.permutations is None:
         return jax.vmap(lambda s: kernel.features(hyper, s))(systems)
     return jax.vmap(lambda s: kernel.permuted_features(hyper, s))(systems)
+
+
+def predict_labels(
+    kernel: Kernel, hyper: dict[str, Array], expansion: Expansion, systems: System
+) -> tuple[Float[Array, " queries"], Float[Array, "queries atoms 3"]]:
+    """Energies, without the constant, and forces of a stack of systems."""
+
+    def predicted(positions: Array) -> tuple[Array, Array]:
+        queries = query_features(kernel, hyper, systems.replace(positions=positions))
+        energy = evaluate(kernel, hyper, expansion, queries)
+        return jnp.sum(energy), energy
+
+    (_, energy), gradient = jax.value_and_grad(predicted, has_aux=True)(systems.positions)
+    return energy, -gradient
 
 
 def evaluate(

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxff.derivatives import observe
 from jaxff.gdml import expansion as exp
@@ -61,6 +62,7 @@ def fit(
     regularization: float,
     relative: bool = False,
     noise: Mapping[str, float] | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[Params, FitInfo]:
     r"""Fit the coefficients of a kernel potential to labels at its references.
 
@@ -91,6 +93,10 @@ def fit(
             length scale.
         noise: Standard deviation by label name, in the unit of the label: the relative weight of
             energies and forces.
+        mesh: Devices, along one axis, over which the iterative solver shares its work and the
+            factor of its preconditioner. In several processes (``jax.distributed``) each makes the
+            same call with all references and labels, and gets the whole result. A Cholesky
+            factorisation is not shared.
 
     Returns:
         New parameters and a report.
@@ -110,7 +116,7 @@ def fit(
     _check_numbers(regularization, noise, checked)
     _check_smoothness(kernel, checked)
     _check_field(potential, references, checked)
-    operator = _operator(kernel, params["hyper"], references, checked, directions)
+    operator = _operator(kernel, params["hyper"], references, checked, directions, mesh)
 
     constant = params["constant"]
     if "energy" in checked:
@@ -181,11 +187,21 @@ def _kernel(potential: KernelPotential):
 
 
 def _operator(
-    kernel: Any, hyper: Any, references: System, labels: Mapping[str, Any], directions: Any
+    kernel: Any,
+    hyper: Any,
+    references: System,
+    labels: Mapping[str, Any],
+    directions: Any,
+    mesh: Mesh | None,
 ) -> GdmlOperator | GenericOperator:
     """The faster operator that holds for a kernel and some labels."""
     if exp.supports(kernel) and "forces" in labels and not set(labels) - {"forces", "energy"}:
-        return GdmlOperator(kernel, hyper, references, "energy" in labels)
+        return GdmlOperator(kernel, hyper, references, "energy" in labels, mesh)
+    if mesh is not None:
+        raise ValueError(
+            "only fits of one radial kernel to forces (and energies) are shared out over a mesh, "
+            f"got {type(kernel).__name__} with the labels {sorted(labels)}: leave out mesh"
+        )
     along = None if directions is None else jnp.asarray(directions)
     return GenericOperator(kernel, hyper, references, tuple(labels), along)
 

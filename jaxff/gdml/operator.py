@@ -13,19 +13,22 @@ square tiles of references at a time, see :mod:`jaxff.gdml.blocks`.
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxff.gdml import expansion as exp
-from jaxff.gdml.blocks import blocks, prepare_columns, prepare_rows, terms
+from jaxff.gdml import sharding
+from jaxff.gdml.blocks import Tile, blocks, even_tiles, finish, prepare_columns, prepare_rows, terms
 from jaxff.gdml.columns import QUERIES, WIDTH, column_tile, prepare_batch, prepare_queries
 from jaxff.kernels.kernel import Kernel
 from jaxff.linalg.memory import lower_square
+from jaxff.linalg.parallel import check_mesh
 from jaxff.system import System
 from jaxff.types import Array, Float
 
@@ -51,12 +54,22 @@ class GdmlOperator:
         hyper: Its hyperparameters.
         references: Stack of N systems.
         energies: Whether energies are labels next to the forces.
+        mesh: Devices, along one axis, over which products and columns are shared out; ``None``
+            for one device. Every process has to make the same calls.
+
+    Raises:
+        ValueError: For a mesh that does not suit the references.
     """
 
     kernel: Kernel
     hyper: dict[str, Array]
     references: System
     energies: bool = False
+    mesh: Mesh | None = None
+
+    def __post_init__(self):
+        if self.mesh is not None:
+            check_mesh(self.mesh, self.count)
 
     @property
     def count(self) -> int:
@@ -90,23 +103,42 @@ class GdmlOperator:
 
     def matvec(self, vector: Float[Array | np.ndarray, " n"]) -> Float[Array, " n"]:
         """Forces (and energies) predicted at the references with ``vector`` as coefficients."""
-        return _matvec(self.kernel, self.energies, self.hyper, self.references, jnp.asarray(vector))
+        vector = jnp.asarray(vector)
+        if self.mesh is not None:
+            placed = self._placed
+            return sharding.product(self.kernel, self.energies, self.mesh, placed, vector)
+        return _matvec(self.kernel, self.energies, self.hyper, self.references, vector)
+
+    @cached_property
+    def _placed(self) -> Any:
+        return sharding.place(self.mesh, self.hyper, self.references) if self.mesh else None
+
+    def shares(self) -> list[np.ndarray]:
+        """Labels of the references of each device of the mesh, in ascending order."""
+        owned = sharding.assign(self.count, self.mesh.size if self.mesh else 1)
+        return [sharding.labels_of(of, self.count, self.block, self.energies) for of in owned]
 
     def diagonal(self) -> Float[Array, " n"]:
         """Diagonal of the matrix."""
         return _diagonal(self.kernel, self.energies, self.hyper, self.references)
 
-    def columns(self, index: np.ndarray) -> Float[np.ndarray, "n columns"]:
-        """Selected columns, in column order, in host memory."""
+    def columns(
+        self, index: np.ndarray, share: int | None = None
+    ) -> Float[np.ndarray, "rows columns"]:
+        """Selected columns, in column order, in host memory.
+
+        With ``share`` only the rows of one device of the mesh: see :meth:`shares`.
+        """
         index = np.asarray(index)
-        result = np.empty((self.size, len(index)), order="F")
+        part = self if share is None else self._part(share)
+        result = np.empty((part.size, len(index)), order="F")
         center = _center(self.kernel, self.hyper, self.references)
-        height = _even_tiles(self.count, QUERIES)
-        starts = range(0, self.count, height)
+        height = even_tiles(part.count, QUERIES)
+        starts = range(0, part.count, height)
         queries = [
             prepare_queries(
                 self.kernel, self.hyper,
-                _select(self.references, np.minimum(first + np.arange(height), self.count - 1)),
+                _select(part.references, np.minimum(first + np.arange(height), part.count - 1)),
                 center,
             )
             for first in starts
@@ -119,11 +151,16 @@ class GdmlOperator:
                 for part in queries
             ]
             for first, tile in zip(starts, tiles, strict=True):
-                last = min(first + height, self.count)
+                last = min(first + height, part.count)
                 values = np.asarray(tile).transpose(2, 1, 0)
                 values = values[: chosen.stop - begin, :, : last - first]
-                self._place(result.T, chosen, (first, last), values)
+                part._place(result.T, chosen, (first, last), values)
         return result
+
+    def _part(self, share: int) -> "GdmlOperator":
+        """The references of one device, as an operator of their own."""
+        owned = sharding.assign(self.count, self.mesh.size if self.mesh else 1)[share]
+        return replace(self, references=_select(self.references, owned), mesh=None)
 
     def _batch(self, index: np.ndarray, center: Array) -> dict[str, Array]:
         """The columns of some labels, filled up to a full batch by repetition."""
@@ -176,19 +213,19 @@ class GdmlOperator:
         if self.energies:
             columns[which, split + first : split + last] = values[:, -1]
 
-    def _tiles(self, lower: bool) -> Iterator["_Tile"]:
+    def _tiles(self, lower: bool) -> Iterator[Tile]:
         """All tiles, a few computed ahead of their consumer."""
         pending: deque = deque()
         for tile in self._pending_tiles(lower):
             pending.append(tile)
             if len(pending) > _AHEAD:
-                yield _finish(*pending.popleft())
+                yield finish(*pending.popleft())
         while pending:
-            yield _finish(*pending.popleft())
+            yield finish(*pending.popleft())
 
     def _pending_tiles(self, lower: bool) -> Iterator[tuple[Any, Any, Array]]:
-        height = _even_tiles(self.count, max(1, _ROWS // self.block))
-        width = _even_tiles(self.count, max(1, _COLUMNS // self.block))
+        height = even_tiles(self.count, max(1, _ROWS // self.block))
+        width = even_tiles(self.count, max(1, _COLUMNS // self.block))
         center = _center(self.kernel, self.hyper, self.references)
 
         def prepared(prepare: Callable[..., Any], index: np.ndarray) -> Any:
@@ -213,39 +250,12 @@ class GdmlOperator:
                     yield (first, last), (start, min(start + width, self.count)), values
 
 
-class _Tile(NamedTuple):
-    """Part of the matrix, ``values (columns, block [+1], block [+1], rows)``, with its ranges."""
-
-    rows: tuple[int, int]
-    columns: tuple[int, int]
-    values: np.ndarray
-
-
-def _even_tiles(count: int, most: int) -> int:
-    """Side of equal tiles, so that the last wastes little; whole vector registers if possible."""
-    side = -(-count // -(-count // most))
-    return min(count, -(-side // 8) * 8)
-
-
-def _finish(rows: tuple[int, int], columns: tuple[int, int], values: Array) -> _Tile:
-    """Wait for a tile and cut its padding."""
-    cut = np.asarray(values)[: columns[1] - columns[0], ..., : rows[1] - rows[0]]
-    return _Tile(rows, columns, cut)
-
-
 @partial(jax.jit, static_argnums=(0, 1))
 def _matvec(kernel: Kernel, energies: bool, hyper: Any, references: System, vector: Array) -> Array:
     operator = GdmlOperator(kernel, hyper, references, energies)
     expansion = exp.expand(kernel, hyper, references, operator.unravel(vector))
-
-    def predicted(positions: Array) -> tuple[Array, Array]:
-        queries = exp.query_features(kernel, hyper, references.replace(positions=positions))
-        energy = exp.evaluate(kernel, hyper, expansion, queries)
-        return jnp.sum(energy), energy
-
-    (_, energy), gradient = jax.value_and_grad(predicted, has_aux=True)(references.positions)
-    forces = -gradient.ravel()
-    return jnp.concatenate([forces, energy]) if energies else forces
+    energy, forces = exp.predict_labels(kernel, hyper, expansion, references)
+    return jnp.concatenate([forces.ravel(), energy]) if energies else forces.ravel()
 
 
 @jax.jit

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxff.linalg.operators import KernelOperator
+from jaxff.linalg.parallel import least
 from jaxff.types import Float
 
-__all__ = ["State", "read", "remove", "write"]
+__all__ = ["State", "check_same", "read", "remove", "write"]
 
 
 class State(NamedTuple):
@@ -84,6 +86,23 @@ def _opened(path: Path) -> Any:
             "another file"
         )
     return file
+
+
+def check_same(path: Path | None, state: State | None, mesh: Mesh | None) -> None:
+    """Refuse to go on from different states.
+
+    Raises:
+        ValueError: If the processes of the mesh see different files.
+    """
+    if path is None:
+        return
+    digest = hashlib.sha256(b"" if state is None else state.value.tobytes()).digest()[:6]
+    own = float(int.from_bytes(digest, "big"))
+    if least(mesh, own) != -least(mesh, -own):
+        raise ValueError(
+            f"{path}: the processes see different checkpoints: use a folder that all of them "
+            "share, or remove the file everywhere"
+        )
 
 
 def remove(path: Path | None) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 from jaxff.linalg import checkpoint
 from jaxff.linalg.low_rank import LowRank
 from jaxff.linalg.operators import KernelOperator
+from jaxff.linalg.parallel import agree, is_first, mesh_of
 from jaxff.linalg.preconditioners import Preconditioner
 from jaxff.types import Array, Float
 
@@ -102,6 +103,7 @@ def minimize(
     """Iterate to the tolerance, or as far as it goes."""
     limit = settings.max_iterations or 10 * operator.size
     state = checkpoint.read(settings.checkpoint, operator, rhs, diagonal)
+    checkpoint.check_same(settings.checkpoint, state, mesh_of(operator))
     value = np.zeros_like(rhs) if settings.start is None else np.array(settings.start, np.float64)
     growth, history, ranks = 1.0, [], []
     if state is not None:
@@ -121,8 +123,10 @@ def minimize(
         if not stalled:
             break
         growth, scores = 1.2 * growth, built.scores
-    true = np.asarray(_true_residual(operator, value, rhs, diagonal))
-    checkpoint.remove(settings.checkpoint)
+    mesh = mesh_of(operator)
+    true = agree(mesh, np.asarray(_true_residual(operator, value, rhs, diagonal)))
+    if is_first(mesh):
+        checkpoint.remove(settings.checkpoint)
     return Outcome(
         value, true, len(history), np.array(history), tuple(ranks), built, (building, iterating)
     )
@@ -147,7 +151,7 @@ class _Run:
         saved = time.perf_counter()
         first = len(history)
         while True:
-            relative = np.asarray(_norms(state.residual)) / self.scale
+            relative = self._relative(state.residual)
             worst = float(np.max(relative))
             if not np.isfinite(worst):
                 raise FloatingPointError(
@@ -158,7 +162,7 @@ class _Run:
             if worst <= settings.rtol:
                 # The recurrence drifts from the truth: believe only a fresh product.
                 fresh = self._begin(state.value, weights)
-                worst = float(np.max(np.asarray(_norms(fresh.residual)) / self.scale))
+                worst = float(np.max(self._relative(fresh.residual)))
                 if worst <= settings.rtol:
                     return np.asarray(state.value), False
                 state = fresh
@@ -173,12 +177,17 @@ class _Run:
             state = _redirect(state, self.built.apply(state.residual), going)
             history.append(worst)
             _tell(settings, "iterations", len(history), history[first:], self.built.rank)
-            if settings.checkpoint and time.perf_counter() - saved > settings.checkpoint_seconds:
+            due = time.perf_counter() - saved > settings.checkpoint_seconds
+            if settings.checkpoint and due and is_first(mesh_of(self.operator)):
                 saved = time.perf_counter()
                 checkpoint.write(
                     settings.checkpoint, self.operator, self.rhs, self.diagonal,
                     checkpoint.State(np.asarray(state.value), self.growth, np.array(history)),
                 )  # fmt: skip
+
+    def _relative(self, residual: Array) -> np.ndarray:
+        """Norms relative to the right-hand sides, the same in all processes."""
+        return agree(mesh_of(self.operator), np.asarray(_norms(residual)) / self.scale)
 
     def _begin(self, value: Array, weights: Array) -> _Iterate:
         rhs = jnp.asarray(self.rhs)

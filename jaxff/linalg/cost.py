@@ -23,10 +23,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxff.linalg.low_rank import nystroem_factor
 from jaxff.linalg.memory import available_bytes, format_bytes
 from jaxff.linalg.operators import KernelOperator
+from jaxff.linalg.parallel import agree, least, mesh_of, process_count
 from jaxff.types import Float
 
 __all__ = [
@@ -105,10 +107,11 @@ def resolve_rank(
         ValueError: For a rank that is no number of columns, no fraction and no known name.
         MemoryError: If a named number of columns exceeds the memory.
     """
-    size = operator.size
-    most = most_columns(size, memory)
+    size, mesh = operator.size, mesh_of(operator)
+    most = most_columns(size, memory, mesh)
     if rank == "auto":
-        chosen = estimate(measure(operator, most), size, regularization or 1e-10, most).rank
+        best = estimate(measure(operator, most), size, regularization or 1e-10, most)
+        chosen = int(agree(mesh, best.rank))  # clocks differ
     elif rank == "rule_of_thumb":
         chosen = rule_of_thumb(size)
     elif isinstance(rank, bool | str) or not rank > 0:
@@ -119,35 +122,37 @@ def resolve_rank(
     else:
         chosen = round(rank * size) if isinstance(rank, float) and rank < 1 else int(rank)
         if chosen > most:
+            needed = _bytes(size / process_count(mesh), chosen)
             raise MemoryError(
                 f"a preconditioner of {chosen} columns of {size} rows takes "
-                f"{format_bytes(_bytes(size, chosen))}, {format_bytes(_limit(memory))} are "
+                f"{format_bytes(needed)}, {format_bytes(least(mesh, _limit(memory)))} are "
                 f"allowed: choose a rank of at most {most}"
             )
     return int(np.clip(round(growth * chosen), 1, min(size, most)))
 
 
-def _bytes(size: int, rank: int) -> int:
+def _bytes(rows: float, rank: int) -> int:
     """Memory of building a factor: the columns, three squares, and the copy on the device."""
-    return 8 * (2 * size * rank + 3 * rank**2)
+    return int(8 * (2 * rows * rank + 3 * rank**2))
 
 
 def _limit(memory: float | None) -> float:
     return 0.5 * available_bytes() if memory is None else memory
 
 
-def most_columns(size: int, memory: float | None) -> int:
-    """The largest rank within the memory, by default half of what is free.
+def most_columns(size: int, memory: float | None, mesh: Mesh | None = None) -> int:
+    """The largest rank within the memory of a process, by default half of what is free.
 
     Raises:
         MemoryError: If not a single column fits.
     """
-    limit = _limit(memory)
-    most = int((np.sqrt(size**2 + 3.0 * limit / 8) - size) / 3.0)
+    limit = least(mesh, _limit(memory))
+    rows = size / process_count(mesh)
+    most = int((np.sqrt(rows**2 + 3.0 * limit / 8) - rows) / 3.0)
     if most < 1:
         raise MemoryError(
             f"a preconditioner of one column of {size} rows takes "
-            f"{format_bytes(_bytes(size, 1))}, {format_bytes(limit)} are allowed: allow more, or "
+            f"{format_bytes(_bytes(rows, 1))}, {format_bytes(limit)} are allowed: allow more, or "
             "use fewer training geometries"
         )
     return min(size, most)
@@ -174,6 +179,9 @@ def expected_iterations(
 def measure(operator: KernelOperator, most: int = _PROBE, seed: int = 0) -> Machine:
     """Time products, columns and the machine, and look at what columns leave of the matrix.
 
+    On a mesh products are timed as they run; columns and their factorisation are divided by the
+    processes, which work on them side by side, and the application of the factor by the devices.
+
     Args:
         operator: The matrix.
         most: Columns that may be held.
@@ -194,8 +202,11 @@ def measure(operator: KernelOperator, most: int = _PROBE, seed: int = 0) -> Mach
     square = rng.normal(size=(768, 768))
     arithmetic, _ = _timed(lambda: square @ square)
     factor, _ = nystroem_factor(columns, index)
+    mesh = mesh_of(operator)
+    devices, processes = 1 if mesh is None else mesh.size, process_count(mesh)
     return Machine(
-        product, column / len(index), stream / factor.size, arithmetic / 768**3,
+        product, column / len(index) / processes, stream / factor.size / devices,
+        arithmetic / 768**3 / processes,
         len(index), _largest_remainder(operator, factor, np.asarray(vector)),
     )  # fmt: skip
 

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxff.linalg import low_rank, selection
+from jaxff.linalg import low_rank, selection, sharded_low_rank
 from jaxff.linalg.cost import Rank, resolve_rank
 from jaxff.linalg.low_rank import LowRank
 from jaxff.linalg.operators import KernelOperator
+from jaxff.linalg.parallel import agree, mesh_of, process_count
 from jaxff.linalg.pivoting import greedy, randomly
 from jaxff.types import Array, Float
 
@@ -53,6 +54,8 @@ def nystroem(
     seed: int = 0,
 ) -> Preconditioner:
     """Preconditioner of low rank from columns of the matrix.
+
+    For an operator on a mesh its factor is spread over the devices by rows.
 
     Args:
         columns: Rule by which columns are chosen, see :data:`jaxff.linalg.selection.RULES`:
@@ -97,7 +100,8 @@ def _nystroem(
     )  # fmt: skip
     rng = np.random.default_rng(seed if growth == 1.0 else [seed, round(growth * 64)])
     factor, index, jitter = _factor(columns, operator, diagonal, rank, rng, scores)
-    build = low_rank.woodbury if form == "woodbury" else low_rank.spectral
+    where: Any = low_rank if mesh_of(operator) is None else sharded_low_rank
+    build = where.woodbury if form == "woodbury" else where.spectral
     return build(factor, diagonal, index, jitter)
 
 
@@ -111,18 +115,35 @@ def _factor(
 ) -> tuple[Any, Any, float]:
     """A factor of the approximation, its columns and the jitter it needed."""
     # Where a factor is at hand already, its columns are not computed a second time.
-    if columns == "pivoted_cholesky":
-        found = greedy(operator, rank)
-        return found.factor, found.pivots, 0.0
-    if columns == "random_pivoted_cholesky":
-        found = randomly(operator, rank, rng)
-        return found.factor, found.pivots, 0.0
+    if columns in ("pivoted_cholesky", "random_pivoted_cholesky"):
+        _check_one_process(columns, operator)
+        found = greedy(operator, rank) if columns[0] == "p" else randomly(operator, rank, rng)
+        return _shared(operator, found.factor), found.pivots, 0.0
     if scores is not None and columns.startswith("leverage"):
         index = selection.sample(scores, rank, rng)
     else:
         index = selection.RULES[columns](operator, diagonal, rank, rng)
-    factor, jitter = low_rank.nystroem_factor(operator.columns(index), index)
+    index = agree(mesh_of(operator), index)
+    if mesh_of(operator) is not None:
+        factor, jitter = sharded_low_rank.nystroem_factor(operator, index)
+    else:
+        factor, jitter = low_rank.nystroem_factor(operator.columns(index), index)
     return factor, index, jitter
+
+
+def _shared(operator: KernelOperator, factor: np.ndarray) -> Any:
+    """Spread over the devices of the operator, if it has some."""
+    return factor if mesh_of(operator) is None else sharded_low_rank.share_out(operator, factor)
+
+
+def _check_one_process(columns: str, operator: KernelOperator) -> None:
+    """Refuse rules that need a whole factor in one place."""
+    processes = process_count(mesh_of(operator))
+    if processes > 1:
+        raise ValueError(
+            f"columns={columns!r} eliminates pivots one by one in one process, the mesh spans "
+            f"{processes}: use 'leverage' or 'uniform'"
+        )
 
 
 def svd(rank: int | float) -> Preconditioner:
@@ -149,6 +170,8 @@ def _svd(
     rank = resolve_rank(wanted, operator, growth=growth)
     values, vectors = eigh(operator.dense(), subset_by_index=(size - rank, size - 1))
     factor = vectors * np.sqrt(np.maximum(values, 0.0))
+    if mesh_of(operator) is not None:
+        return sharded_low_rank.woodbury(sharded_low_rank.share_out(operator, factor), diagonal)
     return low_rank.woodbury(np.asfortranarray(factor), diagonal)
 
 

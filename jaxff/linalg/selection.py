@@ -12,8 +12,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from jaxff.linalg import sharded_low_rank
 from jaxff.linalg.low_rank import leverage_scores, nystroem_factor
 from jaxff.linalg.operators import KernelOperator
+from jaxff.linalg.parallel import mesh_of
 from jaxff.linalg.pivoting import greedy, randomly
 from jaxff.types import Float, Int
 
@@ -67,7 +69,18 @@ def estimated_leverage_scores(
     operator: KernelOperator, diagonal: np.ndarray, count: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Scores of a Nyström approximation with a quarter as many uniform columns."""
-    index = uniform(operator, diagonal, max(1, count // 4), rng)
+    return _nystroem_scores(
+        operator, diagonal, uniform(operator, diagonal, max(1, count // 4), rng)
+    )
+
+
+def _nystroem_scores(
+    operator: KernelOperator, diagonal: np.ndarray, index: np.ndarray
+) -> np.ndarray:
+    """Scores of the approximation from some columns, on one device or a mesh."""
+    if mesh_of(operator) is not None:
+        shared, _ = sharded_low_rank.nystroem_factor(operator, index)
+        return sharded_low_rank.leverage_scores(shared, diagonal)
     factor, _ = nystroem_factor(operator.columns(index), index)
     return leverage_scores(factor, diagonal)
 
@@ -83,9 +96,7 @@ def recursive_leverage_scores(
     """
     index = uniform(operator, diagonal, max(1, count // 16), rng)
     for size in (count // 8, count // 4, 0):
-        factor, _ = nystroem_factor(operator.columns(index), index)
-        scores = leverage_scores(factor, diagonal)
-        del factor
+        scores = _nystroem_scores(operator, diagonal, index)
         # Directions that the small sample does not see at all still count.
         unseen = np.maximum(operator_diagonal(operator) / diagonal - scores, 0.0)
         scores = scores + unseen / max(1.0, unseen.sum()) * scores.sum()

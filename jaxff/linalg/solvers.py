@@ -15,6 +15,7 @@ from jaxff.linalg.blocked_cholesky import factorize, solve
 from jaxff.linalg.conjugate_gradient import Progress, Settings, minimize
 from jaxff.linalg.memory import available_bytes, dense_bytes, format_bytes
 from jaxff.linalg.operators import KernelOperator
+from jaxff.linalg.parallel import agree, least, mesh_of
 from jaxff.linalg.preconditioners import Preconditioner
 
 __all__ = ["Progress", "Solution", "Solver", "auto", "cholesky", "conjugate_gradient"]
@@ -155,9 +156,9 @@ def conjugate_gradient(
     """
     if not 0.0 < rtol < 1.0:
         raise ValueError(f"rtol must be between 0 and 1, got {rtol}")
-    for name, value, least in (("restarts", restarts, 0), ("window", window, 2)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    for name, value, lowest in (("restarts", restarts, 0), ("window", window, 2)):
+        if value < lowest:
+            raise ValueError(f"{name} must be at least {lowest}, got {value}")
     if max_iterations is not None and max_iterations < 1:
         raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
     settings = Settings(
@@ -236,7 +237,10 @@ def _auto(
     rhs: np.ndarray,
     diagonal: np.ndarray,
 ) -> Solution:
-    direct, reason = _choose(operator, diagonal, available_bytes() if memory is None else memory)
+    mesh = mesh_of(operator)
+    free = least(mesh, float(available_bytes() if memory is None else memory))
+    direct, reason = _choose(operator, diagonal, free)
+    direct = bool(agree(mesh, direct))  # by the clocks of one process
     tell(reason)
     if direct:
         solution = cholesky(memory=memory, progress=progress)(operator, rhs, diagonal)
