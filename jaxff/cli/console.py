@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 __all__ = ["Bar", "as_flags", "complain", "progress", "say", "warn"]
@@ -78,6 +79,10 @@ class Bar:
         """Show that ``value`` of the total is done."""
         self._display.update(self._task, completed=value)
 
+    def remaining(self, seconds: float | None) -> None:
+        """Show this estimate of the time left, in place of one by the speed of the bar."""
+        self._display.update(self._task, seconds_left=seconds)
+
     def say(self, text: str) -> None:
         """Print to stdout without a bar in between."""
         self._display.stop()
@@ -98,11 +103,22 @@ def progress(description: str, total: float | None = None) -> Iterator[Bar]:
     """
     from rich import progress as parts
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(stderr=True)
+
+    class TimeLeft(parts.TimeRemainingColumn):
+        """The estimate that was given, or one by the speed of the bar."""
+
+        def render(self, task: parts.Task) -> Text:
+            seconds = task.fields.get("seconds_left")
+            if seconds is None:
+                return super().render(task)
+            return Text(str(timedelta(seconds=round(seconds))), style="progress.remaining")
+
     columns: tuple[Any, ...] = (parts.SpinnerColumn(), parts.TextColumn("{task.description}"))
     if total is not None:
-        columns += (parts.BarColumn(), parts.TaskProgressColumn(), parts.TimeRemainingColumn())
+        columns += (parts.BarColumn(), parts.TaskProgressColumn(), TimeLeft())
     with parts.Progress(
         *columns,
         parts.TimeElapsedColumn(),

@@ -35,8 +35,17 @@ class Solving:
     """File to which the iterative solver writes its state every minute, and from which it goes on."""  # noqa: E501
 
 
-def build_solver(solving: Solving, progress: Callable[[float], None]) -> Solver:
+def build_solver(
+    solving: Solving,
+    progress: Callable[[float], None],
+    remaining: Callable[[float | None], None] | None = None,
+) -> Solver:
     """The solver asked for.
+
+    Args:
+        solving: What was asked for.
+        progress: Called with the part that is done.
+        remaining: Called with the seconds that an iterative solve still takes, as far as is known.
 
     Raises:
         ValueError: For options that belong to another solver, and numbers that make no sense.
@@ -50,14 +59,15 @@ def build_solver(solving: Solving, progress: Callable[[float], None]) -> Solver:
                 raise ValueError(f"--{name} is for --solver cg, not for cholesky")
         return solvers.cholesky(memory=memory, progress=progress)
     recipe = _preconditioner(solving, memory)
+    watch = None if remaining is None else (lambda state: remaining(state.seconds_left))
     if solving.solver == "cg":
         return solvers.conjugate_gradient(
             preconditioner=recipe, rtol=solving.rtol, checkpoint=solving.checkpoint,
-            progress=progress,
+            progress=progress, callback=watch,
         )  # fmt: skip
     return solvers.auto(
         memory=memory, preconditioner=recipe, rtol=solving.rtol, checkpoint=solving.checkpoint,
-        progress=progress, tell=lambda sentence: say(f"Solver: {sentence}."),
+        progress=progress, callback=watch, tell=lambda sentence: say(f"Solver: {sentence}."),
     )  # fmt: skip
 
 

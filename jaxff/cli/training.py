@@ -222,7 +222,11 @@ def _tune(
             valid.systems if len(valid) else None,
             valid.labels("forces")["forces"] if len(valid) else None,
             lengthscales=scales,
-            solver=build_solver(solving, lambda part: bar(len(done) + part)),
+            solver=build_solver(
+                solving,
+                lambda part: bar(len(done) + part),
+                bar.remaining if len(scales) == 1 else None,  # of several solves, this one's only
+            ),  # fmt: skip
             regularization=fitting.regularization,
             relative=fitting.relative,
             noise=_noise(train, fitting),

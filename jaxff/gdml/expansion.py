@@ -31,6 +31,7 @@ __all__ = [
     "evaluate",
     "expand",
     "expand_compiled",
+    "lowered",
     "predict_labels",
     "query_features",
     "supports",
@@ -113,6 +114,15 @@ def assemble(features: Array, weights: Array, energy_weights: Array | None = Non
     return expansion
 
 
+def lowered(expansion: Expansion) -> Expansion:
+    """The same in float32, but for the center, so that queries are centred before they are rounded.
+
+    All work on pairs then runs in float32.
+    """
+    kept = {"center": expansion["center"]}
+    return {name: leaf.astype(jnp.float32) for name, leaf in expansion.items()} | kept
+
+
 def query_features(kernel: Kernel, hyper: dict[str, Array], systems: System) -> Array:
     """Features of a stack of queries, ``(Q, D)``.
 
@@ -174,12 +184,13 @@ def energies(
     kernel: Kernel, lengthscale: Array, expansion: Expansion, queries: Array
 ) -> Float[Array, " queries"]:
     """Energies of query features, without the constant."""
+    lengthscale = lengthscale.astype(expansion["features"].dtype)
 
     def block(queries: Array) -> Array:
         permuted = _permuted(kernel, expansion, queries)
         scaled, projections = _pairs(lengthscale, expansion, permuted)
         energy = _sum_terms(kernel, lengthscale, expansion, scaled, projections)
-        return jnp.sum(energy.reshape(len(queries), -1), axis=1)
+        return jnp.sum(energy.reshape(len(queries), -1), axis=1).astype(queries.dtype)
 
     return _by_blocks(kernel, expansion, block, queries)
 
@@ -189,6 +200,7 @@ def energies_and_gradients(
 ) -> tuple[Array, Array]:
     """Energies and their gradients with respect to the query features."""
     index = kernel.feature_permutations
+    lengthscale = lengthscale.astype(expansion["features"].dtype)
 
     def block(queries: Array) -> tuple[Array, Array]:
         permuted = _permuted(kernel, expansion, queries)
@@ -206,8 +218,8 @@ def energies_and_gradients(
             inverse = np.argsort(index, axis=1)
             gradient = jnp.sum(gradient[:, np.arange(len(index))[:, None], inverse], axis=1)
         return (
-            jnp.sum(energy.reshape(len(queries), -1), axis=1),
-            gradient.reshape(queries.shape),
+            jnp.sum(energy.reshape(len(queries), -1), axis=1).astype(queries.dtype),
+            gradient.reshape(queries.shape).astype(queries.dtype),
         )
 
     return _by_blocks(kernel, expansion, block, queries)
@@ -217,7 +229,8 @@ def _permuted(kernel: Kernel, expansion: Expansion, queries: Array) -> Array:
     """Centred queries under every permutation, as columns: ``(D, queries · P)``."""
     index = kernel.feature_permutations
     rows = queries if index is None else queries[:, index]
-    return rows.reshape(-1, rows.shape[-1]).T - expansion["center"][:, None]
+    centred = rows.reshape(-1, rows.shape[-1]).T - expansion["center"][:, None]
+    return centred.astype(expansion["features"].dtype)
 
 
 def _pairs(lengthscale: Array, expansion: Expansion, permuted: Array) -> tuple[Array, Array]:

@@ -71,14 +71,22 @@ def place(mesh: Mesh, hyper: Any, references: System) -> Placed:
 
 
 def product(
-    kernel: Kernel, energies: bool, mesh: Mesh, placed: Placed, vector: Float[Array, " n"]
+    static: tuple[Kernel, bool, bool], mesh: Mesh, placed: Placed, vector: Float[Array, " n"]
 ) -> Float[Array, " n"]:
-    """Labels predicted at the references with the vector as coefficients."""
-    return local(_product(kernel, energies, mesh, placed, replicate(mesh, vector)))
+    """Labels predicted at the references with the vector as coefficients.
+
+    Args:
+        static: The kernel, whether energies are labels, and whether pairs are done in float32.
+        mesh: The devices.
+        placed: From :func:`place`.
+        vector: The coefficients.
+    """
+    return local(_product(static, mesh, placed, replicate(mesh, vector)))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _product(kernel: Kernel, energies: bool, mesh: Mesh, placed: Placed, vector: Array) -> Array:
+@partial(jax.jit, static_argnums=(0, 1))
+def _product(static: Any, mesh: Mesh, placed: Placed, vector: Array) -> Array:
+    kernel, energies, lower = static
     count = len(placed.places)
     name = axis(mesh)
     split = count * 3 * placed.references.atom_count
@@ -89,6 +97,7 @@ def _product(kernel: Kernel, energies: bool, mesh: Mesh, placed: Placed, vector:
         mine = exp.contract(kernel, placed_hyper, references, coefficients)
         features, weights = (jax.lax.all_gather(leaf, name, tiled=True)[places] for leaf in mine)
         expansion = exp.assemble(features, weights, energy_weights)
+        expansion = exp.lowered(expansion) if lower else expansion
         return exp.predict_labels(kernel, placed_hyper, expansion, references)
 
     energy, forces = jax.shard_map(

@@ -23,30 +23,14 @@ import numpy as np
 
 from jaxff.linalg import checkpoint
 from jaxff.linalg.low_rank import LowRank
+from jaxff.linalg.mixed_precision import GAIN, Products, is_lost
 from jaxff.linalg.operators import KernelOperator
 from jaxff.linalg.parallel import agree, is_first, mesh_of
 from jaxff.linalg.preconditioners import Preconditioner
+from jaxff.linalg.progress import Progress, Reporter
 from jaxff.types import Array, Float
 
-__all__ = ["Progress", "Settings", "minimize"]
-
-
-class Progress(NamedTuple):
-    """Where a solve stands, for those who watch it.
-
-    Attributes:
-        stage: ``"preconditioner"`` or ``"iterations"``.
-        iteration: Iterations done.
-        residual_norm: Largest relative residual.
-        part: Estimated part of the work that is done, between 0 and 1.
-        rank: Rank of the preconditioner.
-    """
-
-    stage: str
-    iteration: int
-    residual_norm: float
-    part: float
-    rank: int
+__all__ = ["Settings", "minimize"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +47,7 @@ class Settings:
     progress: Callable[[float], None] | None = None
     callback: Callable[[Progress], None] | None = None
     start: np.ndarray | None = None
+    product: str = "float64"
 
 
 class _Iterate(NamedTuple):
@@ -83,6 +68,7 @@ class Outcome(NamedTuple):
         ranks: Rank of the preconditioner after each restart.
         built: The last preconditioner.
         seconds: Time of building preconditioners, and of iterating.
+        note: What is to be said about the precision of products.
     """
 
     value: Float[np.ndarray, "n m"]
@@ -92,6 +78,7 @@ class Outcome(NamedTuple):
     ranks: tuple[int, ...]
     built: LowRank
     seconds: tuple[float, float]
+    note: str
 
 
 def minimize(
@@ -110,13 +97,15 @@ def minimize(
         value, growth, history = state.value, state.growth, list(state.history)
     building = iterating = 0.0
     scores = None
+    products = Products(settings.product, operator, diagonal)
+    reporter = Reporter(settings.rtol, settings.progress, settings.callback)
     while True:
         began = time.perf_counter()
-        _tell(settings, "preconditioner", len(history), history, 0)
+        reporter.prepare(len(history), history[-1] if history else 1.0)
         built = settings.preconditioner(operator, diagonal, growth=growth, scores=scores)
         ranks.append(built.rank)
         middle = time.perf_counter()
-        run = _Run(settings, operator, rhs, diagonal, built, growth)
+        run = _Run(settings, products, reporter, rhs, diagonal, built, growth)
         last = len(ranks) > settings.restarts or built.rank in (0, operator.size)
         value, stalled = run.iterate(value, history, limit, may_stall=not last)
         building, iterating = building + middle - began, iterating + time.perf_counter() - middle
@@ -128,15 +117,18 @@ def minimize(
     if is_first(mesh):
         checkpoint.remove(settings.checkpoint)
     return Outcome(
-        value, true, len(history), np.array(history), tuple(ranks), built, (building, iterating)
-    )
+        value, true, len(history), np.array(history), tuple(ranks), built, (building, iterating),
+        products.note,
+    )  # fmt: skip
 
 
 class _Run:
     """Iterations with one preconditioner."""
 
-    def __init__(self, settings, operator, rhs, diagonal, built, growth):
-        self.settings, self.operator, self.built, self.growth = settings, operator, built, growth
+    def __init__(self, settings, products, reporter, rhs, diagonal, built, growth):
+        self.settings, self.built, self.growth = settings, built, growth
+        self.reporter = reporter
+        self.products, self.operator = products, products.operator
         self.rhs, self.diagonal = rhs, diagonal
         self.scale = np.maximum(np.linalg.norm(rhs, axis=0), np.finfo(float).tiny)
 
@@ -149,8 +141,10 @@ class _Run:
         state = self._begin(jnp.asarray(value), weights)
         norms: deque[float] = deque(maxlen=settings.window + 1)
         saved = time.perf_counter()
-        first = len(history)
+        self.safe, self.verified = state.value, float(np.max(self._relative(state.residual)))
         while True:
+            if self.products.lowered:
+                state = self._guard(state, norms, weights)
             relative = self._relative(state.residual)
             worst = float(np.max(relative))
             if not np.isfinite(worst):
@@ -172,11 +166,11 @@ class _Run:
             if may_stall and _stalled(norms):
                 return np.asarray(state.value), True
             going = jnp.asarray(relative > settings.rtol)
-            image = _product(self.operator, state.direction)
+            image = _product(self.products.current, state.direction)
             state = _step(state, image, weights, going)
             state = _redirect(state, self.built.apply(state.residual), going)
             history.append(worst)
-            _tell(settings, "iterations", len(history), history[first:], self.built.rank)
+            self.reporter.iterate(len(history), worst, self.built.rank)
             due = time.perf_counter() - saved > settings.checkpoint_seconds
             if settings.checkpoint and due and is_first(mesh_of(self.operator)):
                 saved = time.perf_counter()
@@ -184,6 +178,21 @@ class _Run:
                     settings.checkpoint, self.operator, self.rhs, self.diagonal,
                     checkpoint.State(np.asarray(state.value), self.growth, np.array(history)),
                 )  # fmt: skip
+
+    def _guard(self, state: _Iterate, norms: deque[float], weights: Array) -> _Iterate:
+        """With products in float32: begin anew from the true residual, or give them up."""
+        worst = float(np.max(self._relative(state.residual)))
+        if worst <= max(GAIN * self.verified, self.settings.rtol):
+            fresh = self._begin(state.value, weights)
+            true = float(np.max(self._relative(fresh.residual)))
+            if true <= max(0.5 * self.verified, self.settings.rtol):
+                self.safe, self.verified = state.value, true
+                return fresh
+        elif not is_lost(worst, self.verified) and not _stalled(norms):
+            return state
+        self.products.fall_back(f"progress ended at a residual of {self.verified:.1e}")
+        norms.clear()
+        return self._begin(self.safe, weights)
 
     def _relative(self, residual: Array) -> np.ndarray:
         """Norms relative to the right-hand sides, the same in all processes."""
@@ -246,15 +255,3 @@ def _stalled(norms: deque[float]) -> bool:
     total = np.abs(changes).sum()
     falling = -changes[changes < 0].sum() / total if total > 0 else 0.0
     return bool(falling <= 0.5)
-
-
-def _tell(settings: Settings, stage: str, iteration: int, history: list[float], rank: int) -> None:
-    residual = history[-1] if history else 1.0
-    part = 0.0
-    if stage == "iterations" and history[0] > settings.rtol:
-        part = np.log(history[0] / min(history)) / np.log(history[0] / settings.rtol)
-    part = float(np.clip(part, 0, 1))
-    if settings.callback is not None:
-        settings.callback(Progress(stage, iteration, residual, part, rank))
-    if settings.progress is not None:
-        settings.progress(part)

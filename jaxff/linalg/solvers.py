@@ -12,11 +12,12 @@ import numpy as np
 
 from jaxff.linalg import preconditioners
 from jaxff.linalg.blocked_cholesky import factorize, solve
-from jaxff.linalg.conjugate_gradient import Progress, Settings, minimize
+from jaxff.linalg.conjugate_gradient import Settings, minimize
 from jaxff.linalg.memory import available_bytes, dense_bytes, format_bytes
 from jaxff.linalg.operators import KernelOperator
 from jaxff.linalg.parallel import agree, least, mesh_of
 from jaxff.linalg.preconditioners import Preconditioner
+from jaxff.linalg.progress import Progress
 
 __all__ = ["Progress", "Solution", "Solver", "auto", "cholesky", "conjugate_gradient"]
 
@@ -126,6 +127,7 @@ def conjugate_gradient(
     progress: Callable[[float], None] | None = None,
     callback: Callable[[Progress], None] | None = None,
     start: np.ndarray | None = None,
+    product: str = "float64",
 ) -> Solver:
     """Iterative solution by preconditioned conjugate gradients; the matrix is never formed.
 
@@ -143,8 +145,14 @@ def conjugate_gradient(
         checkpoint_seconds: Time between two writes.
         progress: Called in every iteration with the part that is done, as far as the fall of the
             residual tells.
-        callback: Called in every iteration with a :class:`Progress`.
+        callback: Called in every iteration with a :class:`Progress`, which says how many seconds
+            are left.
         start: First guess, of the shape of the right-hand side.
+        product: ``"float32"`` for the work on pairs in single precision, three times as fast on
+            one core; residuals are replaced by those of float64 as they fall, and the last one is
+            confirmed. For regularizations well above the error of such products, 1e-7 or so; where
+            they do not suffice the solve goes on in float64 and says so in ``Solution.method``
+            and the log ``jaxff``.
 
     Raises:
         ValueError: For numbers that make no sense, a zero diagonal (see the message), or a
@@ -159,12 +167,14 @@ def conjugate_gradient(
     for name, value, lowest in (("restarts", restarts, 0), ("window", window, 2)):
         if value < lowest:
             raise ValueError(f"{name} must be at least {lowest}, got {value}")
+    if product not in ("float64", "float32"):
+        raise ValueError(f"product must be 'float64' or 'float32', got {product!r}")
     if max_iterations is not None and max_iterations < 1:
         raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
     settings = Settings(
         preconditioners.nystroem() if preconditioner is None else preconditioner,
         rtol, max_iterations, restarts, window, None if checkpoint is None else Path(checkpoint),
-        checkpoint_seconds, progress, callback, start,
+        checkpoint_seconds, progress, callback, start, product,
     )  # fmt: skip
     return partial(_conjugate_gradient, settings)
 
@@ -189,7 +199,7 @@ def _conjugate_gradient(
     return Solution(
         found.value.reshape(shape), worst, found.iterations, worst <= settings.rtol * 1.01,
         found.history, found.ranks[-1], {"preconditioner": building, "iterations": iterating},
-        "conjugate gradients",
+        ", ".join(filter(None, ("conjugate gradients", found.note))),
     )  # fmt: skip
 
 
@@ -204,6 +214,7 @@ def auto(
     rtol: float = 1e-4,
     checkpoint: str | Path | None = None,
     progress: Callable[[float], None] | None = None,
+    callback: Callable[[Progress], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Solver:
     """Cholesky factorisation or conjugate gradients, by size and memory.
@@ -217,10 +228,13 @@ def auto(
         rtol: For the iterative path.
         checkpoint: For the iterative path.
         progress: Called with the part that is done.
+        callback: For the iterative path.
         tell: Called with one sentence that says which and why, before anything is solved; by
             default it goes to the log ``jaxff``.
     """
-    iterate = partial(conjugate_gradient, rtol=rtol, checkpoint=checkpoint, progress=progress)
+    iterate = partial(
+        conjugate_gradient, rtol=rtol, checkpoint=checkpoint, progress=progress, callback=callback
+    )
     return partial(_auto, memory, preconditioner, iterate, progress, tell or _LOG.info)
 
 
