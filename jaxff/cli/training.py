@@ -226,7 +226,7 @@ def _tune(
                 solving,
                 lambda part: bar(len(done) + part),
                 bar.remaining if len(scales) == 1 else None,  # of several solves, this one's only
-            ),  # fmt: skip
+            ),
             regularization=fitting.regularization,
             relative=fitting.relative,
             noise=_noise(train, fitting),
