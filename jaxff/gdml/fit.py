@@ -1,6 +1,7 @@
 """Fitting kernel potentials: a linear solve with the model's own predictions as its matrix."""
 
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -63,6 +64,7 @@ def fit(
     relative: bool = False,
     noise: Mapping[str, float] | None = None,
     mesh: Mesh | None = None,
+    unconverged: str = "raise",
 ) -> tuple[Params, FitInfo]:
     r"""Fit the coefficients of a kernel potential to labels at its references.
 
@@ -97,6 +99,8 @@ def fit(
             factor of its preconditioner. In several processes (``jax.distributed``) each makes the
             same call with all references and labels, and gets the whole result. A Cholesky
             factorisation is not shared.
+        unconverged: ``"raise"``, or ``"warn"`` to get the best coefficients found all the same,
+            with ``converged`` false in the report.
 
     Returns:
         New parameters and a report.
@@ -104,7 +108,7 @@ def fit(
     Raises:
         ValueError: For labels that are missing, unknown, of wrong shape or not finite, and for
             unusable numbers.
-        RuntimeError: If the solver did not converge.
+        RuntimeError: If the solver did not converge, unless only a warning was asked for.
 
     Reference:
         Chmiela et al., Comput. Phys. Commun. 240, 38 (2019), doi:10.1016/j.cpc.2019.02.007.
@@ -112,6 +116,8 @@ def fit(
     kernel = _kernel(potential)
     references = references_of(params)
     checked, directions = lab.check(labels, references)
+    if unconverged not in ("raise", "warn"):
+        raise ValueError(f"unconverged must be 'raise' or 'warn', got {unconverged!r}")
     noise = dict(noise or {})
     _check_numbers(regularization, noise, checked)
     _check_smoothness(kernel, checked)
@@ -139,10 +145,13 @@ def fit(
     solution = solve(operator, operator.ravel(checked) / scale, regularization + variance)
     seconds = time.perf_counter() - start
     if not solution.converged:
-        raise RuntimeError(
+        message = (
             f"the solver stopped at a relative residual of {solution.residual_norm:.2e} after "
             f"{solution.iterations} iterations: allow more, or raise the regularization"
         )
+        if unconverged == "raise":
+            raise RuntimeError(message)
+        warnings.warn(message, stacklevel=2)
     coefficients = operator.unravel(jnp.asarray(solution.value * scale))
     new = {**params, "coefficients": coefficients, "constant": constant}
     new.pop("directions", None)

@@ -11,7 +11,7 @@ from jaxff import add, bind, energy_and_forces, gdml, units
 from jaxff.descriptors import inverse_distances
 from jaxff.gdml.operator import GdmlOperator
 from jaxff.kernels import Kernel, matern52
-from jaxff.linalg import solvers
+from jaxff.linalg import preconditioners, solvers
 from jaxff.linalg.solvers import Solution
 from jaxff.potential import Potential
 from jaxff.system import System
@@ -255,6 +255,29 @@ def test_a_solver_that_gives_up_raises():
 
     with pytest.raises(RuntimeError, match=r"relative residual of 1\.00e\+00 after 7 iterations"):
         fitted(solver=lazy)
+
+
+def test_unconverged_coefficients_come_with_a_warning_if_asked_for():
+    def half(operator, rhs, diagonal):
+        matrix = operator.dense() + np.diag(diagonal)
+        return Solution(0.5 * np.linalg.solve(matrix, rhs), 0.5, 7, False)
+
+    with pytest.warns(UserWarning, match=r"relative residual of 5\.00e-01 after 7 iterations"):
+        params, info = fitted(solver=half, unconverged="warn")
+    assert not info.converged
+    assert info.residual_norm == 0.5
+    whole = fitted()[0]["coefficients"]["forces"]
+    assert np.allclose(params["coefficients"]["forces"], 0.5 * whole, rtol=1e-4)
+    with pytest.raises(ValueError, match="unconverged must be 'raise' or 'warn', got 'ignore'"):
+        fitted(unconverged="ignore")
+
+
+def test_iterations_that_do_not_suffice_raise():
+    """Through the real solvers, chosen by name and by hand."""
+    poor = preconditioners.identity()
+    solver = solvers.conjugate_gradient(preconditioner=poor, rtol=1e-9, max_iterations=2)
+    with pytest.raises(RuntimeError, match="after 2 iterations"):
+        fitted({"forces": FORCES}, solver=solver)
 
 
 def test_duplicate_geometries_without_regularization_are_refused():

@@ -122,6 +122,21 @@ def test_a_killed_solve_continues(tmp_path):
     assert np.allclose(resumed.value, expected, rtol=1e-7)
 
 
+def test_a_solve_that_reached_its_limit_can_be_continued(tmp_path):
+    operator, rhs = decaying(), np.random.default_rng(1).normal(size=60)
+    settings = {
+        "checkpoint": tmp_path / "solve.npz", "rtol": 1e-8,
+        "preconditioner": preconditioners.identity(),
+    }  # fmt: skip
+    first = solve(operator, rhs, max_iterations=10, **settings)
+    assert not first.converged
+    assert settings["checkpoint"].exists()
+    second = solve(operator, rhs, max_iterations=500, **settings)
+    assert second.converged
+    assert np.array_equal(second.history[:10], first.history)
+    assert not settings["checkpoint"].exists()
+
+
 def test_checkpoints_of_other_systems_are_refused(tmp_path):
     path = tmp_path / "solve.npz"
 

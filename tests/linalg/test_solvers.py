@@ -29,6 +29,15 @@ def test_solution_equals_that_of_numpy():
     assert solution.converged
 
 
+def test_a_solution_lost_to_rounding_is_not_called_converged():
+    """A product that differs from the dense form stands for the rounding."""
+    operator = semidefinite()
+    operator.matvec = lambda vector: operator.matrix @ vector + vector
+    lost = solvers.cholesky()(operator, np.ones(40), np.full(40, 0.3))
+    assert lost.residual_norm > 0.1
+    assert not lost.converged
+
+
 def test_arguments_are_left_alone():
     operator = semidefinite()
     rhs, diagonal, matrix = np.ones(40), np.full(40, 0.3), operator.matrix.copy()
