@@ -15,7 +15,7 @@ from jaxff.linalg.blocked_cholesky import factorize, solve
 from jaxff.linalg.conjugate_gradient import SLACK, Settings, minimize
 from jaxff.linalg.memory import available_bytes, dense_bytes, format_bytes
 from jaxff.linalg.operators import KernelOperator
-from jaxff.linalg.parallel import agree, least, mesh_of
+from jaxff.linalg.parallel import least, mesh_of
 from jaxff.linalg.preconditioners import Preconditioner
 from jaxff.linalg.progress import Progress
 
