@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -24,6 +25,7 @@ from jaxff.data import Dataset, consistency
 from jaxff.data.archive import members
 from jaxff.gdml.potential import KernelPotential
 from jaxff.interfaces.sgdml import Provenance
+from jaxff.kernels.kernel import Kernel
 from jaxff.quantities import quantity
 from jaxff.training.metrics import unit_symbol
 
@@ -133,21 +135,43 @@ def _shortest(data: Dataset) -> float | None:
     return float(min(np.linalg.norm(p[i] - p[j], axis=-1).min() for p in some))
 
 
+def _count(params: Any) -> int:
+    """Training geometries."""
+    expansion = params["expansion"]
+    return len(expansion["features"] if "features" in expansion else expansion["points"])
+
+
+def _composed_rows(kernel: Any, params: Any) -> list[tuple[str, str]]:
+    """Sums, products and symmetrised kernels, by their hyperparameters."""
+    values = (f"{name} {float(value):g}" for name, value in sorted(params["hyper"].items()))
+    return [
+        ("kind", f"kernel model: {type(kernel).__name__}"),
+        ("atoms", f"{formula(params['numbers'])}: {symbols(params['numbers'])}"),
+        ("training geometries", str(len(params["references"].positions))),
+        ("hyperparameters", ", ".join(values)),
+        ("labels", ", ".join(sorted(params["coefficients"]))),
+        ("periodic", "yes" if "cell" in params else "no"),
+    ]
+
+
 def _model_rows(model: LoadedModel) -> list[tuple[str, str]]:
     if not isinstance(model.potential, KernelPotential) or model.potential.kernel is None:
         spec = model.potential.spec
         return [("kind", f"potential {spec.builder!r}" if spec else "potential")]
     kernel, params = model.potential.kernel, model.params
+    if not isinstance(kernel, Kernel):
+        return _composed_rows(kernel, params)
     about = model.provenance
     length = about.length_unit if about else "Ang"
     scale = float(params["hyper"]["lengthscale"]) * units.to_angstrom(length)
+    constrained = not {"energy_weights", "values"}.isdisjoint(params["expansion"])
     rows = [
         ("kind", f"kernel model: {_name(kernel.descriptor)}, {kernel.base.name}"),
         ("atoms", f"{formula(params['numbers'])}: {symbols(params['numbers'])}"),
-        ("training geometries", str(len(params["expansion"]["features"]))),
+        ("training geometries", str(_count(params))),
         ("permutations", f"group of order {kernel.order}"),
         ("length scale", f"{scale:g} 1/{unit_symbol(length)}"),
-        ("energy constraints", "yes" if "energy_weights" in params["expansion"] else "no"),
+        ("energy constraints", "yes" if constrained else "no"),
         ("periodic", "yes" if "cell" in params else "no"),
     ]
     if kernel.permutations is not None and 1 < kernel.order <= _LISTED:

@@ -271,9 +271,15 @@ def save(
         ValueError: If the format cannot hold the model.
     """
     kernel = getattr(potential, "kernel", None)
-    if kernel is None or kernel.descriptor != inverse_distances or kernel.base != matern52:
+    if (
+        not isinstance(kernel, Kernel)
+        or "features" not in params["expansion"]
+        or kernel.descriptor != inverse_distances
+        or kernel.base != matern52
+    ):
         raise ValueError(
-            "the sGDML format holds kernels of inverse distances and matern52 only; "
+            "the sGDML format holds kernels of inverse distances and matern52 only, fitted to "
+            "forces and energies; "
             "use jaxff.io.save for this potential"
         )
     _check_lattice(params)

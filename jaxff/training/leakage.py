@@ -1,11 +1,14 @@
 """Which geometries of a data set a kernel model already holds."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxff.gdml.jets import is_jet
 from jaxff.gdml.potential import KernelPotential
-from jaxff.kernels.kernel import Kernel
+from jaxff.kernels.protocol import stage
 from jaxff.system import System
 from jaxff.types import Array, Bool, Params
 
@@ -35,7 +38,10 @@ def shared_geometries(
     if systems.atom_count != atoms:
         raise ValueError(f"the kernel was made for {atoms} atoms, got {systems.atom_count}")
     expansion = params["expansion"]
-    known = np.asarray(expansion["features"] + expansion["center"])
+    if is_jet(expansion):
+        known = np.asarray(_flat_rows(expansion["points"]))
+    else:
+        known = np.asarray(expansion["features"] + expansion["center"])
     queries = np.asarray(_features(potential.kernel, params["hyper"], systems))
     # Equal rows agree in any projection: one sort of the references finds the few candidates.
     line = np.random.default_rng(_SEED).normal(size=known.shape[1])
@@ -52,8 +58,15 @@ def shared_geometries(
     return found
 
 
-def _features(kernel: Kernel, hyper: dict[str, Array], systems: System) -> Array:
+def _features(kernel: Any, hyper: dict[str, Array], systems: System) -> Array:
     def mapped(hyper: dict[str, Array], systems: System) -> Array:
-        return jax.lax.map(lambda s: jnp.ravel(kernel.features(hyper, s)), systems, batch_size=256)
+        reference = stage(kernel, "reference")
+        return _flat_rows(jax.lax.map(lambda s: reference(hyper, s), systems, batch_size=256))
 
     return jax.jit(mapped)(hyper, systems)
+
+
+def _flat_rows(features: Any) -> Array:
+    """Features of each system in one row, whatever their structure."""
+    leaves = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(features)]
+    return jnp.concatenate(leaves, axis=1)

@@ -393,3 +393,10 @@ def test_a_model_in_atomic_units_reproduces_its_data(data_dir):
         assert np.abs(energies / units.HARTREE - data["E"][pick]).mean() < 2e-4
         atomic_force = units.HARTREE / units.BOHR
         assert np.abs(forces / atomic_force - data["F"][pick]).mean() < 2e-4
+
+
+def test_models_of_composed_kernels_are_refused(tmp_path):
+    model = gdml.potential(2.0 * Kernel(inverse_distances, matern52))
+    params = model.init(jax.random.key(0), water(3), hyper={"lengthscale": 1.0})
+    with pytest.raises(ValueError, match="holds kernels of inverse distances and matern52 only"):
+        sgdml.save(tmp_path / "model.npz", model, params)
