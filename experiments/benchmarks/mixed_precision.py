@@ -31,8 +31,9 @@ from jaxff.kernels import Kernel, matern52, permutations
 from jaxff.linalg import preconditioners, solvers
 from jaxff.system import System
 
-LENGTHSCALE, RANK, RTOL = 20.0, 400, 1e-4
-REGULARIZATIONS = (1e-10, 1e-8, 1e-7, 1e-6)
+LENGTHSCALE, RTOL = 20.0, 1e-4
+CASES = ((1e-10, 400), (1e-8, 400), (1e-6, 400), (1e-6, 30))
+"""Regularizations and columns of the preconditioner."""
 
 
 def load(path, count):
@@ -68,8 +69,8 @@ def products(operator):
     }
 
 
-def solve(operator, rhs, regularization, product):
-    recipe = preconditioners.nystroem("leverage", rank=RANK)
+def solve(operator, rhs, regularization, rank, product):
+    recipe = preconditioners.nystroem("leverage", rank=rank)
     watched = []
     solver = solvers.conjugate_gradient(
         preconditioner=recipe, rtol=RTOL, product=product, max_iterations=3000,
@@ -99,14 +100,14 @@ def main():
         "versions": {name: version(name) for name in ("jax", "numpy", "scipy")},
         "ethanol": {
             "references": operator.count, "equations": operator.size, "rtol": RTOL,
-            "permutations": operator.kernel.order, "lengthscale": LENGTHSCALE, "columns": RANK,
+            "permutations": operator.kernel.order, "lengthscale": LENGTHSCALE,
         },
         "product": products(operator),
         "solves": {},
     }  # fmt: skip
-    for regularization in REGULARIZATIONS:
-        record["solves"][f"{regularization:g}"] = {
-            product: solve(operator, rhs, regularization, product)
+    for regularization, rank in CASES:
+        record["solves"][f"{regularization:g}, {rank} columns"] = {
+            product: solve(operator, rhs, regularization, rank, product)
             for product in ("float64", "float32")
         }
     text = json.dumps(record, indent=1)

@@ -33,6 +33,10 @@ __all__ = [
     "prepare_columns",
     "prepare_rows",
     "terms",
+    "tile_blocks",
+    "tile_columns",
+    "tile_rows",
+    "tile_terms",
 ]
 
 
@@ -200,6 +204,24 @@ def pair_field(kernel: Kernel, jacobian: Array, atoms: int) -> Array:
     vectors = split[:, np.arange(len(first)), first]
     field = jnp.zeros((len(jacobian), atoms, atoms, 3), jacobian.dtype)
     return field.at[:, first, second].set(vectors).at[:, second, first].set(-vectors)
+
+
+tile_columns = jax.jit(prepare_columns, static_argnums=0)
+tile_rows = jax.jit(prepare_rows, static_argnums=0)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def tile_terms(
+    kernel: Kernel, energies: bool, lengthscale: Array, columns: Any, rows: Any
+) -> dict[str, Array]:
+    """Factors of the blocks of a tile; leading axis: column reference."""
+    return jax.vmap(lambda query: terms(kernel, energies, lengthscale, query, rows))(columns)
+
+
+@partial(jax.jit, static_argnums=0)
+def tile_blocks(kernel: Kernel, columns: Any, rows: Any, found: dict[str, Array]) -> Array:
+    """Tile of the matrix, ``(column references, block [+1], block [+1], row references)``."""
+    return jax.vmap(lambda query, found: blocks(kernel, query, rows, found))(columns, found)
 
 
 class Tile(NamedTuple):

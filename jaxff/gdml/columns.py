@@ -7,6 +7,7 @@ query and column, where a whole block takes 60 P M² for 3 M of them.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +18,16 @@ from jaxff.kernels.kernel import Kernel
 from jaxff.system import System
 from jaxff.types import Array, Float
 
-__all__ = ["QUERIES", "WIDTH", "column_tile", "prepare_batch", "prepare_queries"]
+__all__ = ["QUERIES", "WIDTH", "column_tile", "mean_features", "prepare_batch", "prepare_queries"]
 
 WIDTH, QUERIES = 128, 32
 """Columns and queries that are computed at once: their factors stay in the cache."""
+
+
+@partial(jax.jit, static_argnums=0)
+def mean_features(kernel: Kernel, hyper: Any, references: System) -> Array:
+    """Mean features of all references: centring keeps products as accurate as differences."""
+    return jnp.mean(jax.vmap(lambda s: kernel.features(hyper, s))(references), axis=0)
 
 
 @partial(jax.jit, static_argnums=0)

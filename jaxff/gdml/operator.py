@@ -26,15 +26,22 @@ from jaxff.gdml import expansion as exp
 from jaxff.gdml import sharding
 from jaxff.gdml.blocks import (
     Tile,
-    blocks,
     diagonal,
     even_tiles,
     finish,
-    prepare_columns,
-    prepare_rows,
-    terms,
+    tile_blocks,
+    tile_columns,
+    tile_rows,
+    tile_terms,
+)  # fmt: skip
+from jaxff.gdml.columns import (
+    QUERIES,
+    WIDTH,
+    column_tile,
+    mean_features,
+    prepare_batch,
+    prepare_queries,
 )
-from jaxff.gdml.columns import QUERIES, WIDTH, column_tile, prepare_batch, prepare_queries
 from jaxff.kernels.kernel import Kernel
 from jaxff.linalg.memory import lower_square
 from jaxff.linalg.parallel import check_mesh
@@ -150,7 +157,7 @@ class GdmlOperator:
         index = np.asarray(index)
         part = self if share is None else self._part(share)
         result = np.empty((part.size, len(index)), order="F")
-        center = _center(self.kernel, self.hyper, self.references)
+        center = mean_features(self.kernel, self.hyper, self.references)
         height = even_tiles(part.count, QUERIES)
         starts = range(0, part.count, height)
         queries = [
@@ -244,7 +251,7 @@ class GdmlOperator:
     def _pending_tiles(self, lower: bool) -> Iterator[tuple[Any, Any, Array]]:
         height = even_tiles(self.count, max(1, _ROWS // self.block))
         width = even_tiles(self.count, max(1, _COLUMNS // self.block))
-        center = _center(self.kernel, self.hyper, self.references)
+        center = mean_features(self.kernel, self.hyper, self.references)
 
         def prepared(prepare: Callable[..., Any], index: np.ndarray) -> Any:
             return prepare(self.kernel, self.hyper, _select(self.references, index), center)
@@ -253,18 +260,19 @@ class GdmlOperator:
         for group in range(0, self.count, _GROUP * width):
             starts = range(group, min(group + _GROUP * width, self.count), width)
             picked = [np.resize(everything[start : start + width], width) for start in starts]
-            columns = [prepared(_columns, index) for index in picked]
+            columns = [prepared(tile_columns, index) for index in picked]
             for first in range(0, self.count, height):
                 last = min(first + height, self.count)
                 # Rows of energies lie below every column of forces, so they need all tiles.
                 if lower and not self.energies and last <= group:
                     continue
-                rows = prepared(_rows, np.minimum(first + np.arange(height), self.count - 1))
+                rows = prepared(tile_rows, np.minimum(first + np.arange(height), self.count - 1))
                 for start, queries in zip(starts, columns, strict=True):
                     if lower and not self.energies and last <= start:
                         continue
-                    found = _terms(self.kernel, self.energies, self.hyper, queries, rows)
-                    values = _blocks(self.kernel, queries, rows, found)
+                    scale = self.hyper["lengthscale"]
+                    found = tile_terms(self.kernel, self.energies, scale, queries, rows)
+                    values = tile_blocks(self.kernel, queries, rows, found)
                     yield (first, last), (start, min(start + width, self.count)), values
 
 
@@ -281,25 +289,3 @@ def _matvec(static: Any, hyper: Any, references: System, vector: Array) -> Array
 @jax.jit
 def _select(references: System, index: Array) -> System:
     return jax.tree.map(lambda leaf: leaf[index], references)
-
-
-@partial(jax.jit, static_argnums=0)
-def _center(kernel: Kernel, hyper: Any, references: System) -> Array:
-    """Mean features of all references: centring keeps products as accurate as differences."""
-    return jnp.mean(jax.vmap(lambda s: kernel.features(hyper, s))(references), axis=0)
-
-
-_columns = jax.jit(prepare_columns, static_argnums=0)
-_rows = jax.jit(prepare_rows, static_argnums=0)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _terms(kernel: Kernel, energies: bool, hyper: Any, columns: Any, rows: Any) -> dict[str, Array]:
-    scale = hyper["lengthscale"]
-    return jax.vmap(lambda query: terms(kernel, energies, scale, query, rows))(columns)
-
-
-@partial(jax.jit, static_argnums=0)
-def _blocks(kernel: Kernel, columns: Any, rows: Any, found: dict[str, Array]) -> Array:
-    """Tile of the matrix, ``(column references, block [+1], block [+1], row references)``."""
-    return jax.vmap(lambda query, found: blocks(kernel, query, rows, found))(columns, found)

@@ -188,14 +188,16 @@ class _Run:
                 )  # fmt: skip
 
     def _guard(self, state: _Iterate, norms: deque[float], weights: Array) -> _Iterate:
-        """With products in float32: begin anew from the true residual, or give them up."""
+        """With products in float32: go on from the true residual, or give them up."""
         worst = float(np.max(self._relative(state.residual)))
         if worst <= max(GAIN * self.verified, self.settings.rtol):
             fresh = self._begin(state.value, weights)
             true = float(np.max(self._relative(fresh.residual)))
             if true <= max(0.5 * self.verified, self.settings.rtol):
                 self.safe, self.verified = state.value, true
-                return fresh
+                # The direction is kept: with new ones a solve took 146 iterations in place of 130.
+                drift = self.built.apply(fresh.residual - state.residual)
+                return fresh._replace(direction=state.direction + drift)
         elif not is_lost(worst, self.verified) and not _stalled(norms):
             return state
         self.products.fall_back(f"progress ended at a residual of {self.verified:.1e}")

@@ -154,11 +154,12 @@ def conjugate_gradient(
         callback: Called in every iteration with a :class:`Progress`, which says how many seconds
             are left.
         start: First guess, of the shape of the right-hand side.
-        product: ``"float32"`` for the work on pairs in single precision, three times as fast on
-            one core; residuals are replaced by those of float64 as they fall, and the last one is
-            confirmed. For regularizations well above the error of such products, 1e-7 or so; where
+        product: ``"float32"`` for the work on pairs in single precision, twice as fast on one
+            core; residuals are replaced by those of float64 as they fall, and the last one is
+            confirmed. Only for regularizations above the error of such products, some 3e-7; where
             they do not suffice the solve goes on in float64 and says so in ``Solution.method``
-            and the log ``jaxff``.
+            and the log ``jaxff``. There it takes more iterations, so that little is gained on a
+            CPU: see ``experiments/benchmarks/mixed_precision.json``.
 
     Raises:
         ValueError: For numbers that make no sense, a zero diagonal (see the message), or a
