@@ -10,6 +10,7 @@ import pytest
 from jaxff import data
 from jaxff.data.embedded import ethanol_path
 from jaxff.descriptors import inverse_distances
+from jaxff.gdml import operator
 from jaxff.gdml.operator import GdmlOperator
 from jaxff.kernels import Kernel, matern52
 from jaxff.linalg import preconditioners, solvers
@@ -30,34 +31,43 @@ def ethanol():
 
 
 def solve(ethanol, regularization, rtol, product, **more):
-    operator, rhs = ethanol
+    matrix, rhs = ethanol
     recipe = preconditioners.nystroem("uniform", rank=60)
     solver = solvers.conjugate_gradient(preconditioner=recipe, rtol=rtol, product=product, **more)
-    return solver(operator, rhs, np.full(operator.size, regularization))
+    return solver(matrix, rhs, np.full(matrix.size, regularization))
 
 
 def test_products_in_float32_are_as_exact_as_their_numbers(ethanol):
-    operator, rhs = ethanol
-    exact, rounded = operator.matvec(rhs), operator.lowered().matvec(rhs)
+    matrix, rhs = ethanol
+    exact, rounded = matrix.matvec(rhs), matrix.lowered().matvec(rhs)
     error = jnp.linalg.norm(rounded - exact) / jnp.linalg.norm(exact)
     assert rounded.dtype == exact.dtype
     assert 1e-9 < error < 5e-7
 
 
+def test_all_work_on_pairs_is_in_float32(ethanol):
+    lowered, rhs = ethanol[0].lowered(), jnp.asarray(ethanol[1])
+    traced = operator._matvec.lower(lowered._static, lowered.hyper, lowered.references, rhs)
+    lines = traced.as_text().splitlines()
+    on_pairs = [line for line in lines if "exponential" in line or "dot_general" in line]
+    assert len(on_pairs) >= 4
+    assert all("f32" in line and "f64" not in line for line in on_pairs)
+
+
 @pytest.mark.parametrize("rtol", [1e-4, 1e-8])
 def test_residual_and_solution_are_those_of_float64(ethanol, rtol, caplog):
-    operator, rhs = ethanol
+    matrix, rhs = ethanol
     regularization = 2e-7  # the largest eigenvalue is a million times that
     exact = solve(ethanol, regularization, rtol, "float64")
     mixed = solve(ethanol, regularization, rtol, "float32")
-    left = rhs - np.asarray(operator.matvec(mixed.value)) - regularization * mixed.value
+    left = rhs - np.asarray(matrix.matvec(mixed.value)) - regularization * mixed.value
     assert np.linalg.norm(left) <= rtol * np.linalg.norm(rhs)
     assert mixed.converged
     assert mixed.method == "conjugate gradients, products in float32"
     assert exact.method == "conjugate gradients"
     assert not caplog.records
     assert 0 < mixed.iterations < 3 * exact.iterations
-    best = np.linalg.solve(operator.dense() + regularization * np.eye(len(rhs)), rhs)
+    best = np.linalg.solve(matrix.dense() + regularization * np.eye(len(rhs)), rhs)
     miss = [np.linalg.norm(each.value - best) for each in (mixed, exact)]
     assert miss[0] <= 3 * miss[1] + 1e-9 * np.linalg.norm(best)
 
