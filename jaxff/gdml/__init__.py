@@ -1,7 +1,7 @@
 """Gradient-domain machine learning: kernels fitted to forces."""
 
 from jaxff.gdml.constant import ConstantFit, fit_constant
-from jaxff.gdml.fit import FitInfo, fit, residual_labels
+from jaxff.gdml.fit import FitInfo, UnconvergedError, fit, residual_labels
 from jaxff.gdml.hyper import Descent, descend, log_likelihood, problem, validation_error
 from jaxff.gdml.inference import Posterior, VarianceBound, posterior
 from jaxff.gdml.potential import KernelPotential, potential
@@ -15,6 +15,7 @@ __all__ = [
     "Posterior",
     "Trial",
     "Tuning",
+    "UnconvergedError",
     "VarianceBound",
     "descend",
     "fit",

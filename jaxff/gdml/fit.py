@@ -24,7 +24,11 @@ from jaxff.potential import EnergyFn
 from jaxff.system import System
 from jaxff.types import Params
 
-__all__ = ["FitInfo", "fit", "residual_labels"]
+__all__ = ["FitInfo", "UnconvergedError", "fit", "residual_labels"]
+
+
+class UnconvergedError(RuntimeError):
+    """The solver stopped before its tolerance."""
 
 
 class FitInfo(NamedTuple):
@@ -108,7 +112,7 @@ def fit(
     Raises:
         ValueError: For labels that are missing, unknown, of wrong shape or not finite, and for
             unusable numbers.
-        RuntimeError: If the solver did not converge, unless only a warning was asked for.
+        UnconvergedError: If the solver did not converge, unless only a warning was asked for.
 
     Reference:
         Chmiela et al., Comput. Phys. Commun. 240, 38 (2019), doi:10.1016/j.cpc.2019.02.007.
@@ -150,7 +154,7 @@ def fit(
             f"{solution.iterations} iterations: allow more, or raise the regularization"
         )
         if unconverged == "raise":
-            raise RuntimeError(message)
+            raise UnconvergedError(message)
         warnings.warn(message, stacklevel=2)
     coefficients = operator.unravel(jnp.asarray(solution.value * scale))
     new = {**params, "coefficients": coefficients, "constant": constant}

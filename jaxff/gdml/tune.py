@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxff.derivatives import forces
-from jaxff.gdml.fit import FitInfo, fit
+from jaxff.gdml.fit import FitInfo, UnconvergedError, fit
 from jaxff.gdml.potential import KernelPotential
 from jaxff.linalg.solvers import Solver
 from jaxff.potential import EnergyFn, bind
@@ -84,7 +84,8 @@ def tune(
     Raises:
         ValueError: If there is no candidate, one is not positive, several lack a validation set, or
             its forces are of another shape or not finite.
-        numpy.linalg.LinAlgError: If not even the smallest length scale could be fitted.
+        numpy.linalg.LinAlgError: If not even the smallest length scale could be fitted, or
+            ``UnconvergedError``.
 
     Reference:
         Chmiela et al., Comput. Phys. Commun. 240, 38 (2019), doi:10.1016/j.cpc.2019.02.007, model
@@ -111,7 +112,7 @@ def tune(
                 potential, start, labels,
                 solver=solver, regularization=regularization, relative=relative, noise=noise,
             )  # fmt: skip
-        except np.linalg.LinAlgError as error:
+        except (np.linalg.LinAlgError, UnconvergedError) as error:
             if not trials:
                 raise
             refused = value, str(error)

@@ -117,3 +117,16 @@ def test_a_length_scale_that_cannot_be_solved_ends_the_search():
     assert not larger.on_boundary  # nothing longer can be fitted
     with pytest.raises(np.linalg.LinAlgError):
         tune([3.0, 4.0], solver=fragile)
+
+
+def test_an_iteration_that_does_not_end_ends_the_search():
+    def slow(operator, rhs, diagonal):
+        solution = solvers.cholesky()(operator, rhs, diagonal)
+        return solution._replace(converged=operator.hyper["lengthscale"] < 2.0)
+
+    tuning = tune([1.0, 3.0], solver=slow)
+    assert tuning.best.lengthscale == 1.0
+    assert tuning.refused is not None
+    assert "stopped at a relative residual" in tuning.refused[1]
+    with pytest.raises(gdml.UnconvergedError):
+        tune([3.0], solver=slow)
