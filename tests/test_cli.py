@@ -17,6 +17,7 @@ from ase import Atoms
 from jaxff import bind, cli, energy_and_forces, units
 from jaxff import io as model_files
 from jaxff.cli.console import as_flags
+from jaxff.cli.files import LoadedModel
 from jaxff.cli.fit import check_consistency
 from jaxff.cli.selection import Selection, select
 from jaxff.data import npz
@@ -264,14 +265,18 @@ def test_wrong_permutations_of_a_file_are_suspected(tmp_path, capsys):
     assert "the file names permutations that 90 geometries do not show" in capsys.readouterr().err
 
 
-def test_evaluate_refuses_another_cell(tmp_path, capsys):
-    wide, narrow = (
-        write(tmp_path / f"{side}.npz", lattice=np.eye(3) * side) for side in (30.0, 12.0)
-    )
-    model = tmp_path / "m.npz"
-    assert run("fit", wide, "--train", 20, "--lengthscale", 2, "-o", model) == 0
-    assert run("evaluate", model, wide, "--limit", 5) == 0
-    assert "the model is made for the cell" in fails(capsys, "evaluate", model, narrow)
+def test_another_cell_than_that_of_the_model_is_refused(folder, tmp_path):
+    model = sgdml.read(folder.model)
+    params = {**model.params, "cell": jnp.eye(3) * 30.0}
+    loaded = LoadedModel(model.potential, params, model.provenance)
+    turned = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    for cell, same in ((30.0 * turned, True), (31.0 * np.eye(3), True), (12.0 * np.eye(3), False)):
+        data = npz.read(write(tmp_path / "data.npz", lattice=cell.T))
+        if same:
+            loaded.check_atoms(data)
+        else:
+            with pytest.raises(ValueError, match="the model is made for the cell"):
+                loaded.check_atoms(data)
 
 
 def test_other_units_give_the_same_model(folder, tmp_path):

@@ -169,12 +169,13 @@ def _energy(kernel: Any, params: Params, system: System) -> Array:
 
 
 def _expansion(kernel: Any, params: Params) -> dict[str, Any]:
-    """The stored expansion, made anew where it depends on hyperparameters of the descriptor.
+    """The stored expansion, made anew where it depends on given hyperparameters of the descriptor.
 
     Otherwise a derivative by those would see the queries alone, and changed values the old
     references.
     """
-    if not of_features(kernel) or "references" not in params:
+    given = set(of_features(kernel)) & set(params["hyper"])
+    if not given or "references" not in params:
         return params["expansion"]
     made = (kernel, params["hyper"], params["references"], params["coefficients"])
     if jets.is_jet(params["expansion"]):

@@ -46,7 +46,7 @@ def asked(files, *options, start="cluster.xyz"):
             "--temperature", 40, *options)  # fmt: skip
 
 
-@pytest.mark.parametrize("ensemble", ["nose-hoover", "npt"])
+@pytest.mark.parametrize("ensemble", ["nose-hoover", pytest.param("npt", marks=pytest.mark.slow)])
 def test_ensembles(ensemble, files, tmp_path, capsys):
     start = "crystal.xyz" if ensemble == "npt" else "cluster.xyz"
     options = ("--ensemble", ensemble, "--steps", 40, "--every", 4, "-o", tmp_path / "run")

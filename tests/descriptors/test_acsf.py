@@ -105,7 +105,7 @@ def test_dscribe(reference_dir):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("version", ["1x", "2x"])
+@pytest.mark.parametrize("version", ["1x", pytest.param("2x", marks=pytest.mark.slow)])
 def test_torchani(reference_dir, version):
     published = {"1x": ani_1x, "2x": ani_2x}[version](cutoff_function="cosine")
     with np.load(reference_dir / "descriptors_ani.npz", allow_pickle=False) as file:

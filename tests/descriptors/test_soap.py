@@ -174,6 +174,7 @@ def test_featomic(reference_dir):
                 np.testing.assert_allclose(pulled, projected, atol=1e-7 * np.abs(projected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 def test_neuralil(reference_dir, monkeypatch):
     """The original rounds two coefficients of each radial function to single precision.

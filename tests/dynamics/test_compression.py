@@ -25,6 +25,7 @@ def argon():
     return system, bind(potential, potential.init(epsilon=0.0104, sigma=3.405))
 
 
+@pytest.mark.slow
 def test_compression_and_expansion_agree_with_fresh_lists():
     system, energy_fn = argon()
     layouts = []

@@ -38,7 +38,7 @@ ARRAYS = ("positions", "velocities", "forces", "potential_energy", "conserved_en
         (ENSEMBLES[0], None, "hdf5"),
         (ENSEMBLES[1], None, "xyz"),
         (ENSEMBLES[4], None, "hdf5"),
-        (ENSEMBLES[4], 2, "xyz"),
+        pytest.param(ENSEMBLES[4], 2, "xyz", marks=pytest.mark.slow),
     ],
     ids=["nve", "langevin", "npt", "npt of replicas"],
 )

@@ -63,7 +63,8 @@ def test_replicas_on_disk(molecule, morse, tmp_path, format):
         Writer(tmp_path, format=format, replicas=3, resume=True)
 
 
-@pytest.mark.parametrize("format", [pytest.param("xyz", marks=pytest.mark.slow), "hdf5"])
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["xyz", "hdf5"])
 def test_moving_cell_on_disk(argon, lennard_jones, tmp_path, format):
     ensemble = npt(4.0, 100.0, 1e-3, 0.01, 200.0)
     with Writer(tmp_path, format=format) as writer:
