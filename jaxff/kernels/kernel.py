@@ -1,6 +1,6 @@
 """Kernels on systems: a descriptor, a base kernel and a permutation group."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxff.kernels.groups import verify
-from jaxff.kernels.protocol import SystemKernel
-from jaxff.kernels.symmetrized import check_descriptor_hyper, descriptor_key, descriptor_names
+from jaxff.kernels.on_descriptor import DescriptorKernel, descriptor_key
 from jaxff.system import System
 from jaxff.types import Array, Float, Int
 
@@ -26,7 +25,7 @@ distances do); any other is evaluated on every permuted system.
 
 
 @dataclass(frozen=True, eq=False)
-class Kernel(SystemKernel):
+class Kernel(DescriptorKernel):
     r"""Symmetric kernel :math:`k(r, r') = \sum_p \kappa(\lVert\varphi(r_p) - \varphi(r')\rVert)`.
 
     The sum (not a mean) runs over a permutation group; without one, this is the plain kernel of
@@ -69,35 +68,6 @@ class Kernel(SystemKernel):
         group = self.permutations
         code = None if group is None else (len(group), group.tobytes())
         return descriptor_key(self.descriptor), self.base, code
-
-    @property
-    def hyper_names(self) -> tuple[str, ...]:
-        """Names of the hyperparameters: the length scale and those of the descriptor."""
-        return ("lengthscale", *self.feature_names)
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        """Hyperparameters of the descriptor."""
-        return descriptor_names(self.descriptor)[0]
-
-    @property
-    def smoothness(self) -> float:
-        """Derivatives that exist at coincident systems: those of the base kernel."""
-        return self.base.smoothness
-
-    @property
-    def uses(self) -> frozenset[str]:
-        """Fields of a system that the descriptor says it reads, in an attribute ``uses``."""
-        return frozenset(getattr(self.descriptor, "uses", ()))
-
-    def check_hyper(self, hyper: Mapping[str, Any]) -> None:
-        """Refuse hyperparameters other than the expected ones.
-
-        Raises:
-            ValueError: If one is missing or unknown, or the length scale is not one positive
-                number.
-        """
-        check_descriptor_hyper(self.descriptor, hyper)
 
     def query(self, hyper: dict[str, Array], system: System) -> Float[Array, "perms features"]:
         """Features under every permutation."""

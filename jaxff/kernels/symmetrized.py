@@ -1,6 +1,5 @@
 """Kernels made symmetric: sums over a group that acts on systems, and over pairs of atoms."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxff.kernels.groups import verify
+from jaxff.kernels.on_descriptor import DescriptorKernel, descriptor_key
 from jaxff.kernels.protocol import (
     Hyper,
     SystemKernel,
-    check_names,
-    check_positive,
     is_kernel,
     of_features,
     stage,
@@ -26,9 +24,6 @@ from jaxff.types import Array
 __all__ = [
     "AtomicSum",
     "GlobalSymmetry",
-    "check_descriptor_hyper",
-    "descriptor_key",
-    "descriptor_names",
 ]
 
 Action = Callable[[System], System]
@@ -167,39 +162,8 @@ class GlobalSymmetry(SystemKernel):
         return jnp.sum(jax.vmap(lambda q: compare(hyper, q, reference))(query))
 
 
-def descriptor_names(descriptor: Callable[..., Array]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Hyperparameters of a descriptor: all, and those without a default."""
-    own = {
-        name: p
-        for name, p in inspect.signature(descriptor).parameters.items()
-        if name not in ("system", "neighbors")
-    }
-    required = tuple(n for n, p in own.items() if p.default is inspect.Parameter.empty)
-    return tuple(own), required
-
-
-def descriptor_key(descriptor: Callable[..., Array]) -> Any:
-    """What makes two descriptors equal to JAX; a record that holds arrays equals only itself."""
-    try:
-        hash(descriptor)
-    except TypeError:
-        return id(descriptor)
-    return descriptor
-
-
-def check_descriptor_hyper(descriptor: Callable[..., Array], hyper: Mapping[str, Any]) -> None:
-    """Refuse hyperparameters other than a length scale and those of a descriptor.
-
-    Raises:
-        ValueError: If one is missing or unknown, or the length scale is not one positive number.
-    """
-    names, required = descriptor_names(descriptor)
-    check_names(hyper, ("lengthscale", *names), ("lengthscale", *required))
-    check_positive("lengthscale", hyper["lengthscale"], ", in the unit of the descriptor")
-
-
 @dataclass(frozen=True, eq=False)
-class AtomicSum(SystemKernel):
+class AtomicSum(DescriptorKernel):
     r"""Sum over atoms, :math:`\sum_{ab} \delta_{Z_a Z_b}\, \kappa(\varphi_a, \varphi'_b)`.
 
     It does not depend on the order of the atoms of an element, whatever the features, and needs no
@@ -226,35 +190,6 @@ class AtomicSum(SystemKernel):
     @cached_property
     def _content(self) -> tuple:
         return descriptor_key(self.descriptor), self.base
-
-    @property
-    def hyper_names(self) -> tuple[str, ...]:
-        """Names of the hyperparameters: the length scale and those of the descriptor."""
-        return ("lengthscale", *self.feature_names)
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        """Those of the descriptor."""
-        return descriptor_names(self.descriptor)[0]
-
-    @property
-    def smoothness(self) -> float:
-        """That of the base kernel."""
-        return self.base.smoothness
-
-    @property
-    def uses(self) -> frozenset[str]:
-        """What the descriptor says it reads."""
-        return frozenset(getattr(self.descriptor, "uses", ()))
-
-    def check_hyper(self, hyper: Mapping[str, Any]) -> None:
-        """Refuse hyperparameters other than the expected ones.
-
-        Raises:
-            ValueError: If one is missing or unknown, or the length scale is not one positive
-                number.
-        """
-        check_descriptor_hyper(self.descriptor, hyper)
 
     def query(self, hyper: Hyper, system: System) -> dict[str, Array]:
         """Features of all atoms, and their elements, as floats: these have tangents, all zero.

@@ -1,0 +1,63 @@
+"""What kernels have in common that compare the features of a descriptor by a base kernel."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxff.kernels.protocol import SystemKernel, check_names, check_positive
+from jaxff.types import Array
+
+__all__ = ["DescriptorKernel", "descriptor_key"]
+
+
+class DescriptorKernel(SystemKernel):
+    """Hyperparameters and smoothness that follow from a descriptor and a base kernel."""
+
+    descriptor: Callable[..., Array]
+    base: Any
+
+    @property
+    def hyper_names(self) -> tuple[str, ...]:
+        """Names of the hyperparameters: the length scale and those of the descriptor."""
+        return ("lengthscale", *self.feature_names)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Hyperparameters of the descriptor."""
+        return tuple(_named(self.descriptor))
+
+    @property
+    def smoothness(self) -> float:
+        """Derivatives that exist at coincident systems: those of the base kernel."""
+        return self.base.smoothness
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """Fields of a system that the descriptor says it reads, in an attribute ``uses``."""
+        return frozenset(getattr(self.descriptor, "uses", ()))
+
+    def check_hyper(self, hyper: Mapping[str, Any]) -> None:
+        """Refuse hyperparameters other than the expected ones.
+
+        Raises:
+            ValueError: If one is missing or unknown, or the length scale is not one positive
+                number.
+        """
+        named = _named(self.descriptor)
+        required = [n for n, p in named.items() if p.default is inspect.Parameter.empty]
+        check_names(hyper, self.hyper_names, ("lengthscale", *required))
+        check_positive("lengthscale", hyper["lengthscale"], ", in the unit of the descriptor")
+
+
+def _named(descriptor: Callable[..., Array]) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(descriptor).parameters
+    return {n: p for n, p in parameters.items() if n not in ("system", "neighbors")}
+
+
+def descriptor_key(descriptor: Callable[..., Array]) -> Any:
+    """What makes two descriptors equal to JAX; a record that holds arrays equals only itself."""
+    try:
+        hash(descriptor)
+    except TypeError:
+        return id(descriptor)
+    return descriptor
