@@ -1,5 +1,6 @@
 """Shared fixtures; the only place, besides the command line, that configures JAX."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -19,6 +20,22 @@ install_import_hook(
     [f"jaxff.{p.stem}" for p in (ROOT / "jaxff").iterdir() if p.stem not in BORDERS],
     "typecheck.check",
 )
+
+MOST_MAPS = 20_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bounded_programs():
+    """Forget compiled programs before the kernel of the operating system refuses more of them.
+
+    Each takes some memory maps of the process; Linux allows 65 530 (vm.max_map_count), and the
+    compiler dies of the next one.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 def _folder(variable: str, default: str) -> Path:

@@ -4,7 +4,15 @@ With features :math:`x`, references :math:`x_j`, contracted Jacobians :math:`w_j
 energy coefficients :math:`b_j`, a radial kernel :math:`h(s)`, :math:`s = \lVert d\rVert^2/\ell^2`,
 :math:`d = x_p - x_j`, gives
 
-.. math:: E = c + \sum_{jp} \frac{2}{\ell^2} h'(s)\, d\cdot w_j + h(s)\, b_j .
+.. math:: E = c + \sum_{jp} f h'(s)\, d\cdot w_j + h(s)\, b_j ,\qquad f = 2/\ell^2 .
+
+Coefficients of second derivatives along directions :math:`e_m` with weights :math:`\lambda_m`, to
+which those of Hessians are brought, add
+
+.. math:: \sum_{jpm} \lambda_m \left( f^2 h''(s)\, (d\cdot u_m)^2 + f h'(s)\, u_m\cdot u_m\right),
+   \qquad u_m = J_j e_m,
+
+and :math:`-\lambda_m D^2x_j[e_m, e_m]` to :math:`w_j`.
 
 The descriptor is differentiated once per reference (a Jacobian-vector product) and once per query
 (a vector-Jacobian product); all pair work is matrix products between centred features. Centring
@@ -15,32 +23,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.custom_derivatives import SymbolicZero
 
+from jaxff.gdml.labels import Adjoint, adjoint, moved, squares
 from jaxff.kernels.base import BaseKernel
 from jaxff.kernels.kernel import Kernel
 from jaxff.system import System
-from jaxff.types import Array, Float
+from jaxff.types import Array
 
-__all__ = [
-    "assemble",
-    "contract",
-    "energies",
-    "energies_and_gradients",
-    "evaluate",
-    "expand",
-    "expand_compiled",
-    "lowered",
-    "predict_labels",
-    "query_features",
-    "supports",
-]
+__all__ = ["Expansion", "assemble", "contract", "expand", "expand_compiled", "lowered", "supports"]
 
 Expansion = dict[str, Array]
-
-_BLOCK_ELEMENTS = 48_000
-"""Entries of one query-reference block: small enough for the second-level cache of a CPU core."""
 
 
 def supports(kernel: Any) -> bool:
@@ -57,7 +49,11 @@ def supports(kernel: Any) -> bool:
 
 
 def expand(
-    kernel: Kernel, hyper: dict[str, Array], references: System, coefficients: dict[str, Array]
+    kernel: Kernel,
+    hyper: dict[str, Array],
+    references: System,
+    coefficients: dict[str, Array],
+    directions: Array | None = None,
 ) -> Expansion:
     """Features of the references and their contraction with the coefficients.
 
@@ -65,13 +61,48 @@ def expand(
         kernel: Kernel.
         hyper: Its hyperparameters.
         references: Stack of N systems.
-        coefficients: ``"forces"`` ``(N, atoms, 3)`` and, optionally, ``"energy"`` ``(N,)``.
+        coefficients: Packed, by label, leading axis N: see :mod:`jaxff.gdml.labels`.
+        directions: Of ``hessian_vector``, ``(N, directions, atoms, 3)``.
 
     Returns:
         See :func:`assemble`.
     """
-    features, weights = contract(kernel, hyper, references, coefficients["forces"])
-    return assemble(features, weights, coefficients.get("energy"))
+    energy_weights = coefficients.get("energy")
+    if set(coefficients) <= {"forces", "energy"} and "forces" in coefficients:
+        features, weights = contract(kernel, hyper, references, coefficients["forces"])
+        return assemble(features, weights, energy_weights)
+
+    def one(system: System, own: dict[str, Array], along: Array | None) -> tuple:
+        return _contract_any(kernel, hyper, system, adjoint(system, own, along))
+
+    features, weights, bends = jax.vmap(one)(references, coefficients, directions)
+    return assemble(features, weights, energy_weights, bends)
+
+
+def _contract_any(kernel: Kernel, hyper: dict[str, Array], system: System, own: Adjoint) -> tuple:
+    """Features, their contraction, and pairs of u and λ for coefficients of any labels."""
+
+    def features(shift: dict[str, Array]) -> Array:
+        return kernel.features(hyper, moved(system, shift))
+
+    point = kernel.features(hyper, system)
+    weights = jnp.zeros_like(point)
+    if own.along:
+        zero = jax.tree.map(jnp.zeros_like, own.along)
+        weights -= jax.jvp(features, (zero,), (own.along,))[1]
+    if own.pairs is None:
+        return point, weights, None
+
+    def along(direction: Array) -> tuple[Array, Array]:
+        def slope(positions: Array) -> Array:
+            at, tangent = {"positions": positions}, {"positions": direction}
+            return jax.jvp(features, (at,), (tangent,))[1]
+
+        return jax.jvp(slope, (jnp.zeros_like(direction),), (direction,))
+
+    directions, signs = squares(*own.pairs)
+    axes, curvatures = jax.vmap(along)(directions)
+    return point, weights - signs @ curvatures, (axes, signs)
 
 
 def contract(
@@ -92,10 +123,16 @@ expand_compiled = jax.jit(expand, static_argnums=0)
 """The same, compiled once per kernel and shape."""
 
 
-def assemble(features: Array, weights: Array, energy_weights: Array | None = None) -> Expansion:
+def assemble(
+    features: Array,
+    weights: Array,
+    energy_weights: Array | None = None,
+    bends: tuple[Array, Array] | None = None,
+) -> Expansion:
     """Expansion from raw features and contracted Jacobians, both ``(N, D)``.
 
-    Holds ``center (D,)``, ``features`` and ``weights (N, D)`` and, if given, ``energy_weights``.
+    Holds ``center (D,)``, ``features`` and ``weights (N, D)`` and, if given, ``energy_weights`` and
+    for second derivatives ``axes (N, M, D)`` with ``signs (N, M)``, the vectors u and their λ.
     Transposes and inner products that every prediction needs are kept beside them.
     """
     center = jnp.mean(features, axis=0)
@@ -111,6 +148,12 @@ def assemble(features: Array, weights: Array, energy_weights: Array | None = Non
     }
     if energy_weights is not None:
         expansion["energy_weights"] = energy_weights
+    if bends is not None:
+        axes, signs = bends
+        expansion["axes"], expansion["signs"] = axes, signs
+        expansion["axes_t"] = axes.reshape(-1, axes.shape[-1]).T
+        expansion["axis_offsets"] = jnp.einsum("nmd,nd->nm", axes, features)
+        expansion["offsets"] -= jnp.sum(signs * jnp.sum(axes**2, axis=-1), axis=-1)
     return expansion
 
 
@@ -121,148 +164,3 @@ def lowered(expansion: Expansion) -> Expansion:
     """
     kept = {"center": expansion["center"]}
     return {name: leaf.astype(jnp.float32) for name, leaf in expansion.items()} | kept
-
-
-def query_features(kernel: Kernel, hyper: dict[str, Array], systems: System) -> Array:
-    """Features of a stack of queries, ``(Q, D)``.
-
-    ``(Q, P, D)`` if the descriptor does not declare how its features permute.
-    """
-    if kernel.feature_permutations is not None or kernel.permutations is None:
-        return jax.vmap(lambda s: kernel.features(hyper, s))(systems)
-    return jax.vmap(lambda s: kernel.permuted_features(hyper, s))(systems)
-
-
-def predict_labels(
-    kernel: Kernel, hyper: dict[str, Array], expansion: Expansion, systems: System
-) -> tuple[Float[Array, " queries"], Float[Array, "queries atoms 3"]]:
-    """Energies, without the constant, and forces of a stack of systems."""
-
-    def predicted(positions: Array) -> tuple[Array, Array]:
-        queries = query_features(kernel, hyper, systems.replace(positions=positions))
-        energy = evaluate(kernel, hyper, expansion, queries)
-        return jnp.sum(energy), energy
-
-    (_, energy), gradient = jax.value_and_grad(predicted, has_aux=True)(systems.positions)
-    return energy, -gradient
-
-
-def evaluate(
-    kernel: Kernel, hyper: dict[str, Array], expansion: Expansion, queries: Array
-) -> Float[Array, " queries"]:
-    """Energies of query features, differentiable to every order the kernel allows.
-
-    The first derivative with respect to the queries is computed together with the energies, block
-    by block, so that reverse mode stores one gradient per query instead of every block.
-    """
-
-    @jax.custom_jvp
-    def energy(queries: Array, lengthscale: Array, expansion: Expansion) -> Array:
-        return energies(kernel, lengthscale, expansion, queries)
-
-    def rule(primals, tangents):
-        queries, lengthscale, expansion = primals
-        tangent, *others = tangents
-        if not all(isinstance(t, SymbolicZero) for t in jax.tree.leaves(others)):
-            dense = jax.tree.map(_instantiate, primals, tangents)
-            return jax.jvp(lambda q, s, e: energies(kernel, s, e, q), primals, dense)
-        value, gradient = energies_and_gradients(kernel, lengthscale, expansion, queries)
-        if isinstance(tangent, SymbolicZero):
-            return value, jnp.zeros_like(value)
-        axes = tuple(range(1, gradient.ndim))
-        return value, jnp.sum(gradient * tangent, axis=axes)
-
-    energy.defjvp(rule, symbolic_zeros=True)
-    return energy(queries, hyper["lengthscale"], expansion)
-
-
-def _instantiate(primal: Array, tangent: Any) -> Array:
-    return jnp.zeros_like(primal) if isinstance(tangent, SymbolicZero) else tangent
-
-
-def energies(
-    kernel: Kernel, lengthscale: Array, expansion: Expansion, queries: Array
-) -> Float[Array, " queries"]:
-    """Energies of query features, without the constant."""
-    lengthscale = lengthscale.astype(expansion["features"].dtype)
-
-    def block(queries: Array) -> Array:
-        permuted = _permuted(kernel, expansion, queries)
-        scaled, projections = _pairs(lengthscale, expansion, permuted)
-        energy = _sum_terms(kernel, lengthscale, expansion, scaled, projections)
-        return jnp.sum(energy.reshape(len(queries), -1), axis=1).astype(queries.dtype)
-
-    return _by_blocks(kernel, expansion, block, queries)
-
-
-def energies_and_gradients(
-    kernel: Kernel, lengthscale: Array, expansion: Expansion, queries: Array
-) -> tuple[Array, Array]:
-    """Energies and their gradients with respect to the query features."""
-    index = kernel.feature_permutations
-    lengthscale = lengthscale.astype(expansion["features"].dtype)
-
-    def block(queries: Array) -> tuple[Array, Array]:
-        permuted = _permuted(kernel, expansion, queries)
-        scaled, projections = _pairs(lengthscale, expansion, permuted)
-        factor = 2.0 / lengthscale**2
-        slope = factor * kernel.base.derivative(1, scaled)
-        radial = factor**2 * kernel.base.derivative(2, scaled) * projections
-        energy = _sum_terms(kernel, lengthscale, expansion, scaled, projections)
-        if "energy_weights" in expansion:
-            radial += slope * expansion["energy_weights"][:, None]
-        gradient = expansion["weights_t"] @ slope - expansion["features_t"] @ radial
-        gradient += jnp.sum(radial, axis=0) * permuted
-        gradient = gradient.T.reshape(len(queries), -1, gradient.shape[0])
-        if index is not None:
-            inverse = np.argsort(index, axis=1)
-            gradient = jnp.sum(gradient[:, np.arange(len(index))[:, None], inverse], axis=1)
-        return (
-            jnp.sum(energy.reshape(len(queries), -1), axis=1).astype(queries.dtype),
-            gradient.reshape(queries.shape).astype(queries.dtype),
-        )
-
-    return _by_blocks(kernel, expansion, block, queries)
-
-
-def _permuted(kernel: Kernel, expansion: Expansion, queries: Array) -> Array:
-    """Centred queries under every permutation, as columns: ``(D, queries · P)``."""
-    index = kernel.feature_permutations
-    rows = queries if index is None else queries[:, index]
-    centred = rows.reshape(-1, rows.shape[-1]).T - expansion["center"][:, None]
-    return centred.astype(expansion["features"].dtype)
-
-
-def _pairs(lengthscale: Array, expansion: Expansion, permuted: Array) -> tuple[Array, Array]:
-    """Scaled squared distances and projections ``d·w``, both ``(N, queries · P)``.
-
-    References are rows: the product of a tall and a narrow matrix is the fastest one on CPUs.
-    """
-    squares = jnp.sum(permuted**2, axis=0) + expansion["squares"][:, None]
-    scaled = (squares - 2.0 * (expansion["features"] @ permuted)) / lengthscale**2
-    return scaled, expansion["weights"] @ permuted - expansion["offsets"][:, None]
-
-
-def _sum_terms(
-    kernel: Kernel, lengthscale: Array, expansion: Expansion, scaled: Array, projections: Array
-) -> Array:
-    """Energy of each permuted query, summed over references."""
-    slope = (2.0 / lengthscale**2) * kernel.base.derivative(1, scaled)
-    energy = jnp.sum(slope * projections, axis=0)
-    if "energy_weights" in expansion:
-        energy += expansion["energy_weights"] @ kernel.base.derivative(0, scaled)
-    return energy
-
-
-def _by_blocks(kernel: Kernel, expansion: Expansion, function: Any, queries: Array) -> Any:
-    """Map over blocks of queries that fit the cache; the last block is filled up."""
-    entries = kernel.order * expansion["features"].shape[0]
-    block = max(1, _BLOCK_ELEMENTS // entries)
-    count = len(queries)
-    if count <= block:
-        return function(queries)
-    blocks = -(-count // block)
-    block = -(-count // blocks)
-    filled = jnp.resize(queries, (blocks * block, *queries.shape[1:]))
-    results = jax.lax.map(function, filled.reshape(blocks, block, *queries.shape[1:]))
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], results)

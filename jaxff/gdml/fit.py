@@ -18,6 +18,7 @@ from jaxff.gdml.constant import references_of
 from jaxff.gdml.generic import GenericOperator
 from jaxff.gdml.operator import GdmlOperator
 from jaxff.gdml.potential import KernelPotential
+from jaxff.gdml.radial_operator import operator_of
 from jaxff.linalg import solvers
 from jaxff.linalg.solvers import Solver
 from jaxff.potential import EnergyFn
@@ -85,8 +86,9 @@ def fit(
     - ``stress`` (eV/Å³, with a cell) and ``virial`` (eV), ``(N, 3, 3)``;
     - ``dipole`` ``(N, 3)`` in e·Å, of a kernel that reads the electric field.
 
-    Forces and energies of a radial kernel take the fast path of :mod:`jaxff.gdml.operator`,
-    everything else that of :mod:`jaxff.gdml.generic`.
+    Forces and energies of a radial kernel take the fast path of :mod:`jaxff.gdml.operator`, its
+    other labels that of :mod:`jaxff.gdml.radial_operator`, all other kernels that of
+    :mod:`jaxff.gdml.generic`.
 
     Args:
         potential: From :func:`jaxff.gdml.potential`.
@@ -159,13 +161,12 @@ def fit(
     coefficients = operator.unravel(jnp.asarray(solution.value * scale))
     new = {**params, "coefficients": coefficients, "constant": constant}
     new.pop("directions", None)
-    made = (kernel, params["hyper"], references, coefficients)
-    if isinstance(operator, GdmlOperator):
-        new["expansion"] = exp.expand_compiled(*made)
-    else:
-        if directions is not None:
-            new["directions"] = jnp.asarray(directions)
-        new["expansion"] = jets.expand_compiled(*made, new.get("directions"))
+    if directions is not None:
+        new["directions"] = jnp.asarray(directions)
+    expand = exp.expand_compiled if exp.supports(kernel) else jets.expand_compiled
+    new["expansion"] = expand(
+        kernel, params["hyper"], references, coefficients, new.get("directions")
+    )
     info = FitInfo(
         operator.size, scale, float(regularization), solution.residual_norm,
         solution.iterations, solution.converged, seconds,
@@ -216,7 +217,7 @@ def _operator(
             f"got {type(kernel).__name__} with the labels {sorted(labels)}: leave out mesh"
         )
     along = None if directions is None else jnp.asarray(directions)
-    return GenericOperator(kernel, hyper, references, tuple(labels), along)
+    return operator_of(kernel, hyper, references, tuple(labels), along)
 
 
 def _check_smoothness(kernel: Any, labels: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from jaxff.linalg.memory import lower_square
 from jaxff.system import System
 from jaxff.types import Array, Float
 
-__all__ = ["GenericOperator", "matrix", "tile", "unit_jets"]
+__all__ = ["GenericOperator", "matrix", "observed", "tile", "unit_jets"]
 
 _COLUMNS = 128
 """Columns that are computed at once, at most."""
@@ -102,7 +102,7 @@ class GenericOperator:
             self.kernel, self.hyper, self.references, coefficients, self.directions
         )
         model = Expanded(self.kernel, self.hyper, jets)
-        found = _observed(self.names, model, self.references, self.directions)
+        found = observed(self.names, model, self.references, self.directions)
         return jnp.concatenate([jnp.ravel(found[name]) for name in self.names])
 
     def diagonal(self) -> Float[Array, " n"]:
@@ -280,9 +280,18 @@ def _own_entries(
 
 
 @partial(jax.jit, static_argnums=0)
-def _observed(
-    names: tuple[str, ...], model: Expanded, references: System, directions: Any
+def observed(
+    names: tuple[str, ...], model: Any, references: System, directions: Any
 ) -> dict[str, Array]:
+    """Labels of a model at the references, block by block: packed, by name.
+
+    Args:
+        names: Labels.
+        model: Energy function with an attribute ``elements``: :class:`jaxff.gdml.jets.Expanded` or
+            :class:`jaxff.gdml.prediction.Predicted`.
+        references: Stack of systems.
+        directions: Of ``hessian_vector``.
+    """
     order = max(ORDERS.get(name, 1) for name in names)
     probes = 3 * references.atom_count if order == 2 else 1
 

@@ -22,6 +22,7 @@ from jaxff.gdml.fit import FitInfo
 from jaxff.gdml.generic import GenericOperator, tile, unit_jets
 from jaxff.gdml.labels import ordered, packed_shapes, unit
 from jaxff.gdml.potential import KernelPotential
+from jaxff.gdml.radial_operator import operator_of
 from jaxff.system import System
 from jaxff.types import Array, Float, Params
 
@@ -202,7 +203,7 @@ def posterior(
     """
     references = references_of(params)
     names = ordered(params["coefficients"])
-    operator = GenericOperator(
+    operator = operator_of(
         potential.kernel, params["hyper"], references, names, params.get("directions")
     )
     if operator.size != info.size:

@@ -24,7 +24,17 @@ from jaxff.quantities import QUANTITIES
 from jaxff.system import System, strain
 from jaxff.types import Array
 
-__all__ = ["LABELS", "Adjoint", "adjoint", "check", "moved", "pack", "packed_shapes", "unit"]
+__all__ = [
+    "LABELS",
+    "Adjoint",
+    "adjoint",
+    "check",
+    "moved",
+    "pack",
+    "packed_shapes",
+    "squares",
+    "unit",
+]
 
 LABELS = ("forces", "energy", "hessian", "hessian_vector", "stress", "virial", "dipole")
 """Names of labels in the order of the rows of a kernel matrix."""
@@ -189,6 +199,23 @@ def adjoint(
         right.append(coefficients["hessian_vector"])
     pairs = (jnp.concatenate(left), jnp.concatenate(right)) if left else None
     return Adjoint(coefficients.get("energy"), along, pairs)
+
+
+def squares(left: Array, right: Array) -> tuple[Array, Array]:
+    r"""Directions ``(M, atoms, 3)`` and weights with the same second derivatives as some pairs.
+
+    .. math:: \sum_m \lambda_m D^2 f[e_m, e_m] = \sum_m D^2 f[l_m, r_m]
+
+    A few pairs become sums and differences of their members, many the eigenvectors of the sum of
+    their symmetric products: 2 per pair or one per coordinate, whichever are fewer.
+    """
+    count, atoms = left.shape[:2]
+    if 2 * count <= 3 * atoms:
+        weights = jnp.repeat(jnp.array([0.25, -0.25]), count)
+        return jnp.concatenate([left + right, left - right]), weights
+    product = left.reshape(count, -1).T @ right.reshape(count, -1)
+    weights, vectors = jnp.linalg.eigh(0.5 * (product + product.T))
+    return vectors.T.reshape(-1, atoms, 3), weights
 
 
 def _deformation(system: System, coefficients: dict[str, Array]) -> Array | None:

@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxff.gdml import expansion as exp
-from jaxff.gdml import sharding
+from jaxff.gdml import prediction, sharding
 from jaxff.gdml.blocks import (
     Tile,
     diagonal,
@@ -282,7 +282,7 @@ def _matvec(static: Any, hyper: Any, references: System, vector: Array) -> Array
     operator = GdmlOperator(kernel, hyper, references, energies)
     expansion = exp.expand(kernel, hyper, references, operator.unravel(vector))
     expansion = exp.lowered(expansion) if lower else expansion
-    energy, forces = exp.predict_labels(kernel, hyper, expansion, references)
+    energy, forces = prediction.predict_labels(kernel, hyper, expansion, references)
     return jnp.concatenate([forces.ravel(), energy]) if energies else forces.ravel()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxff.gdml import expansion as exp
-from jaxff.gdml import jets
+from jaxff.gdml import jets, prediction
 from jaxff.gdml.recipe import kernel_spec
 from jaxff.kernels import groups
 from jaxff.kernels.kernel import Kernel
@@ -42,8 +42,8 @@ def potential(kernel: Any) -> KernelPotential:
 
     Parameters are a dict: ``hyper`` (length scale and descriptor parameters), ``numbers`` (atoms),
     ``references`` (stack of systems), ``coefficients`` (by label), ``expansion`` (what prediction
-    reads, see :mod:`jaxff.gdml.expansion` and, for other than radial kernels and for other labels
-    than forces and energies, :mod:`jaxff.gdml.jets`) and ``constant`` (eV).
+    reads, see :mod:`jaxff.gdml.expansion` and, for other than radial kernels,
+    :mod:`jaxff.gdml.jets`) and ``constant`` (eV).
     ``init`` takes ``hyper`` by name and places references with zero coefficients;
     :func:`jaxff.gdml.fit` fills them in.
 
@@ -104,10 +104,11 @@ def _place(kernel: Any, systems: System, hyper: dict[str, Any]) -> Params:
         kernel.check_systems(hyper, systems)
     if exp.supports(kernel):
         coefficients = {"forces": jnp.zeros_like(systems.positions)}
-        expansion = exp.expand_compiled(kernel, hyper, systems, coefficients)
+        expand = exp.expand_compiled
     else:
         coefficients = {"energy": jnp.zeros(systems.batch_shape)}
-        expansion = jets.expand_compiled(kernel, hyper, systems, coefficients)
+        expand = jets.expand_compiled
+    expansion = expand(kernel, hyper, systems, coefficients)
     params = {
         "hyper": hyper,
         "numbers": systems.numbers[0],
@@ -158,11 +159,8 @@ def _energy(kernel: Any, params: Params, system: System) -> Array:
         lambda leaf: leaf.reshape(-1, *leaf.shape[len(system.batch_shape) :]), system
     )
     expansion = _expansion(kernel, params)
-    if jets.is_jet(expansion):
-        energy = jets.Expanded(kernel, params["hyper"], expansion)(flat)
-    else:
-        queries = exp.query_features(kernel, params["hyper"], flat)
-        energy = exp.evaluate(kernel, params["hyper"], expansion, queries)
+    kind = jets.Expanded if jets.is_jet(expansion) else prediction.Predicted
+    energy = kind(kernel, params["hyper"], expansion)(flat)
     energy = energy.reshape(system.batch_shape) + params["constant"]
     _check_finite(energy)
     return energy * _same_atoms(system.numbers, params["numbers"])
@@ -177,10 +175,11 @@ def _expansion(kernel: Any, params: Params) -> dict[str, Any]:
     given = set(of_features(kernel)) & set(params["hyper"])
     if not given or "references" not in params:
         return params["expansion"]
-    made = (kernel, params["hyper"], params["references"], params["coefficients"])
-    if jets.is_jet(params["expansion"]):
-        return jets.expand(*made, params.get("directions"))
-    return exp.expand(*made)
+    expand = jets.expand if jets.is_jet(params["expansion"]) else exp.expand
+    return expand(
+        kernel, params["hyper"], params["references"], params["coefficients"],
+        params.get("directions"),
+    )  # fmt: skip
 
 
 def _check_finite(energy: Array) -> None:

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxff.gdml import expansion as exp
+from jaxff.gdml import prediction
 from jaxff.kernels.kernel import Kernel
 from jaxff.linalg.parallel import axis, local, own_devices, replicate, spread
 from jaxff.system import System
@@ -98,7 +99,7 @@ def _product(static: Any, mesh: Mesh, placed: Placed, vector: Array) -> Array:
         features, weights = (jax.lax.all_gather(leaf, name, tiled=True)[places] for leaf in mine)
         expansion = exp.assemble(features, weights, energy_weights)
         expansion = exp.lowered(expansion) if lower else expansion
-        return exp.predict_labels(kernel, placed_hyper, expansion, references)
+        return prediction.predict_labels(kernel, placed_hyper, expansion, references)
 
     energy, forces = jax.shard_map(
         of_slice, mesh=mesh, in_specs=(P(name), P(name), P(), P(), P()), out_specs=P(name)

@@ -274,13 +274,13 @@ def save(
     if (
         not isinstance(kernel, Kernel)
         or "features" not in params["expansion"]
+        or "axes" in params["expansion"]
         or kernel.descriptor != inverse_distances
         or kernel.base != matern52
     ):
         raise ValueError(
             "the sGDML format holds kernels of inverse distances and matern52 only, fitted to "
-            "forces and energies; "
-            "use jaxff.io.save for this potential"
+            "labels without second derivatives; use jaxff.io.save for this potential"
         )
     _check_lattice(params)
     arrays = _arrays(kernel, params, provenance or Provenance())

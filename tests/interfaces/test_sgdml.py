@@ -395,6 +395,15 @@ def test_a_model_in_atomic_units_reproduces_its_data(data_dir):
         assert np.abs(forces / atomic_force - data["F"][pick]).mean() < 2e-4
 
 
+def test_models_of_hessian_labels_are_refused(tmp_path):
+    """Their second derivatives have no place in the format."""
+    model = gdml.potential(Kernel(inverse_distances, matern52))
+    params = model.init(jax.random.key(0), water(2), hyper={"lengthscale": 1.0})
+    params["expansion"]["axes"] = np.zeros((2, 9, 3))
+    with pytest.raises(ValueError, match="labels without second derivatives"):
+        sgdml.save(tmp_path / "model.npz", model, params)
+
+
 def test_models_of_composed_kernels_are_refused(tmp_path):
     model = gdml.potential(2.0 * Kernel(inverse_distances, matern52))
     params = model.init(jax.random.key(0), water(3), hyper={"lengthscale": 1.0})

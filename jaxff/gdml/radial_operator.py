@@ -1,0 +1,138 @@
+"""The kernel matrix of a radial kernel for any labels, by matrix products."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxff.gdml.expansion import expand_compiled, supports
+from jaxff.gdml.generic import GenericOperator, observed
+from jaxff.gdml.label_blocks import label_blocks, order_of_rows, pairs_of, prepare, prepare_queries
+from jaxff.gdml.prediction import Predicted
+from jaxff.linalg.memory import lower_square
+from jaxff.system import System
+from jaxff.types import Array, Float
+
+__all__ = ["RadialOperator", "operator_of"]
+
+_ELEMENTS = 1_000_000
+"""Entries of the blocks that are computed at once, roughly."""
+
+
+@dataclass(frozen=True, eq=False)
+class RadialOperator(GenericOperator):
+    """The matrix of :class:`jaxff.gdml.generic.GenericOperator` from closed forms.
+
+    Single columns and the diagonal are computed as there.
+    """
+
+    def matvec(self, vector: Float[Array | np.ndarray, " n"]) -> Float[Array, " n"]:
+        """Labels predicted at the references with ``vector`` as coefficients."""
+        coefficients = self.unravel(jnp.asarray(vector))
+        expansion = expand_compiled(
+            self.kernel, self.hyper, self.references, coefficients, self.directions
+        )
+        model = Predicted(self.kernel, self.hyper, expansion)
+        found = observed(self.names, model, self.references, self.directions)
+        return jnp.concatenate([jnp.ravel(found[name]) for name in self.names])
+
+    def dense(
+        self, *, lower: bool = False, progress: Callable[[float], None] | None = None
+    ) -> np.ndarray:
+        """The matrix in column order, in host memory, exactly symmetric.
+
+        With ``lower`` its upper triangle is left untouched. Of two equal entries one is computed.
+        """
+        size = self.size
+        result = lower_square(size) if lower else np.empty((size, size), order="F")
+        for row, column, block in self._blocks():
+            for rows, columns, values in self._parts(row, column, block):
+                result[rows, columns] = values
+                if not lower:
+                    result[columns, rows] = values.T
+            if progress is not None and row == column:
+                progress(((row + 1) / self.count) ** 2)
+        return result
+
+    def _blocks(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Blocks of each reference with itself and those before it."""
+        static = (self.kernel, self.names)
+        given = (self.hyper, self.references, self.directions)
+        queries, references = prepare_queries(*static, *given), prepare(*static, *given)
+        height = min(self.count, max(1, _ELEMENTS // self.block**2))
+        pending = None
+        for row in range(self.count):
+            query = _select(queries, row)
+            for start in range(0, row + 1, height):
+                stop = min(start + height, row + 1)
+                chosen = _select(references, np.minimum(start + np.arange(height), row))
+                found = label_blocks(
+                    self.kernel, self._pairs, self.hyper["lengthscale"], query, chosen
+                )
+                if pending is not None:  # the next blocks are computed while these are written
+                    yield from _numbered(*pending)
+                pending = row, range(start, stop), found
+        if pending is not None:
+            yield from _numbered(*pending)
+
+    @cached_property
+    def _pairs(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        directions = 0 if self.directions is None else self.directions.shape[1]
+        first, second = pairs_of(self.names, self.references.atom_count, directions)
+        return tuple(first.tolist()), tuple(second.tolist())
+
+    def _parts(
+        self, row: int, column: int, block: np.ndarray
+    ) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """Places in the lower triangle and values of the parts of a block."""
+        for first, (own, start, size) in self._spans.items():
+            rows = slice(start + row * size, start + (row + 1) * size)
+            for second, (other, begin, width) in self._spans.items():
+                columns = slice(begin + column * width, begin + (column + 1) * width)
+                values = block[own, other]
+                if row == column and first == second:
+                    yield rows, columns, 0.5 * (values + values.T)
+                elif start > begin or first == second:
+                    yield rows, columns, values
+                elif row > column:
+                    yield columns, rows, values.T
+
+    @cached_property
+    def _spans(self) -> dict[str, tuple[slice, int, int]]:
+        """Of each label: its part of a block, its first row, its components per reference."""
+        sizes = {name: int(np.prod(shape)) for name, shape in self.shapes.items()}
+        parts, start = {}, 0
+        for name in order_of_rows(self.names):
+            parts[name] = slice(start, start + sizes[name])
+            start += sizes[name]
+        spans, start = {}, 0
+        for name in self.names:
+            spans[name] = parts[name], start, sizes[name]
+            start += self.count * sizes[name]
+        return spans
+
+
+def operator_of(
+    kernel: Any,
+    hyper: dict[str, Array],
+    references: System,
+    names: tuple[str, ...],
+    directions: Any = None,
+) -> GenericOperator:
+    """The faster operator that holds for a kernel, with any labels."""
+    kind = RadialOperator if supports(kernel) else GenericOperator
+    return kind(kernel, hyper, references, names, directions)
+
+
+@jax.jit
+def _select(tree: Any, index: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def _numbered(row: int, columns: range, found: Array) -> Iterator[tuple[int, int, np.ndarray]]:
+    for column, block in zip(columns, np.asarray(found), strict=False):
+        yield row, column, block
