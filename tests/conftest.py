@@ -4,6 +4,10 @@ import gc
 import os
 from pathlib import Path
 
+# Most of the time of the tests is compilation, of which optimisation is a third. It must be said
+# before JAX is imported.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import jax
 import pytest
 from jaxtyping import install_import_hook

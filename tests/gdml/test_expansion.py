@@ -6,7 +6,7 @@ from kernel_models import CASES, Case, random_params, water
 
 from jaxff import bind, gdml
 from jaxff.descriptors import inverse_distances
-from jaxff.gdml import expansion
+from jaxff.gdml import expansion, prediction
 from jaxff.kernels import Kernel, matern52
 
 
@@ -48,8 +48,8 @@ def direct(case, params, system):
 
 
 def evaluate(case, params, systems):
-    queries = expansion.query_features(case.kernel, params["hyper"], systems)
-    return expansion.evaluate(case.kernel, params["hyper"], params["expansion"], queries)
+    queries = prediction.query_features(case.kernel, params["hyper"], systems)
+    return prediction.evaluate(case.kernel, params["hyper"], params["expansion"], queries)
 
 
 def test_energies_are_the_written_sum(built):
@@ -89,8 +89,8 @@ def test_derivatives_by_hyperparameters_and_coefficients():
         hyper = {"lengthscale": lengthscale}
         made = expansion.expand(case.kernel, hyper, case.references, coefficients)
         moved = queries.replace(positions=queries.positions.at[:, 0, 0].add(shift))
-        x = expansion.query_features(case.kernel, hyper, moved)
-        return jnp.sum(expansion.evaluate(case.kernel, hyper, made, x))
+        x = prediction.query_features(case.kernel, hyper, moved)
+        return jnp.sum(prediction.evaluate(case.kernel, hyper, made, x))
 
     coefficients, length, shift = params["coefficients"], jnp.asarray(0.9), jnp.asarray(0.01)
 
@@ -126,7 +126,7 @@ def test_many_queries_go_in_blocks_with_the_same_result(name, monkeypatch):
         )
 
     whole = both(bind(potential, params))(systems.positions)
-    monkeypatch.setattr(expansion, "_BLOCK_ELEMENTS", 4 * 2 * 5, raising=False)
+    monkeypatch.setattr(prediction, "_BLOCK_ELEMENTS", 4 * 2 * 5)
     blocks = both(bind(gdml.potential(case.kernel), params))(systems.positions)
     assert np.allclose(whole[0], blocks[0], rtol=1e-13)
     assert np.allclose(whole[1], blocks[1], rtol=0, atol=1e-12 * np.abs(whole[1]).max())
@@ -137,10 +137,10 @@ def test_centring_saves_the_digits_of_single_precision():
     far = Kernel(lambda system, neighbors=None: inverse_distances(system) + 100.0, matern52)
     case = Case(far, 1.1, water(4))
     _, params = random_params(case)
-    x = expansion.query_features(far, params["hyper"], case.references)
-    expected = expansion.evaluate(far, params["hyper"], params["expansion"], x + 0.1)
+    x = prediction.query_features(far, params["hyper"], case.references)
+    expected = prediction.evaluate(far, params["hyper"], params["expansion"], x + 0.1)
     single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
-    found = expansion.evaluate(
+    found = prediction.evaluate(
         far, single["hyper"], single["expansion"], (x + 0.1).astype(jnp.float32)
     )
     assert found.dtype == jnp.float32
