@@ -210,6 +210,37 @@ class NeighborListFns:
         )
         return Neighbors(pairs, jnp.zeros((), bool), self.cutoffs, self.skins)
 
+    def allocate_stack(self, systems: System) -> Neighbors:
+        """Build the lists of all systems of a stack, with rows of one length, on the host.
+
+        Every leaf has the leading axes of the stack, for ``vmap``. Rows have room for the pairs
+        that are there.
+
+        Raises:
+            ValueError: If it is no stack; otherwise as :meth:`allocate`.
+            TypeError: If called within a traced function.
+        """
+        shape = systems.batch_shape
+        if systems.is_packed or not shape:
+            raise ValueError(
+                f"allocate_stack needs systems with leading axes, got positions of shape "
+                f"{systems.positions.shape}: use allocate"
+            )
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(systems)):
+            raise TypeError("allocate_stack counts pairs on the host: call it outside jit and vmap")
+        flat = jax.tree.map(
+            lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[len(shape) :]), systems
+        )
+        single = [
+            _structures(jax.tree.map(lambda leaf, i=i: leaf[i], flat))[0]
+            for i in range(math.prod(shape))
+        ]
+        pairs = tuple(
+            _rows([_search(*s, cutoff + skin) for s in single], shape, systems.atom_count)
+            for cutoff, skin in zip(self.cutoffs, self.skins, strict=True)
+        )
+        return Neighbors(pairs, jnp.zeros(shape, bool), self.cutoffs, self.skins)
+
 
 def neighbor_list(
     cutoffs: Sequence[float] | float,
@@ -333,6 +364,25 @@ def _pad(
         jnp.asarray(np.pad(shifts[order], ((0, fill), (0, 0))), jnp.int32),
         atoms,
     )
+
+
+def _rows(
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]], shape: tuple[int, ...], atoms: int
+) -> Pairs:
+    """The pairs of each system of a stack, with as many slots for each atom as the most need."""
+    width = max([1, *(int(np.bincount(f[0], minlength=1).max()) for f in found)])
+    others = np.full((len(found), atoms * width), atoms, np.int32)
+    shifts = np.zeros((len(found), atoms * width, 3), np.int32)
+    for i, (centers, own, images) in enumerate(found):
+        order = np.lexsort((*images.T[::-1], own, centers))
+        ranked = centers[order]
+        slot = ranked * width + np.arange(len(ranked)) - np.searchsorted(ranked, ranked)
+        others[i, slot], shifts[i, slot] = own[order], images[order]
+    centers = np.broadcast_to(np.repeat(np.arange(atoms, dtype=np.int32), width), others.shape)
+    centers, others, shifts = (
+        jnp.asarray(x.reshape(*shape, *x.shape[1:])) for x in (centers, others, shifts)
+    )
+    return Pairs(centers, others, shifts, atoms, width)
 
 
 def _bucket(count: int) -> int:

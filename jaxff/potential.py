@@ -79,6 +79,9 @@ class Potential:
         cutoffs: Radii in Å for which it needs neighbours; empty when it needs no list.
         uses: Which of ``charge``, ``spin``, ``electric_field`` it reads.
         spec: How to rebuild it from a file; ``None`` if it cannot be saved.
+        needs: Which of the cutoffs it needs with given parameters, those of a molecule perhaps
+            none; ``None`` for all of them.
+        padding: Whether systems may be filled up with atoms of number 0.
     """
 
     init: InitFn
@@ -86,6 +89,12 @@ class Potential:
     cutoffs: tuple[float, ...] = ()
     uses: frozenset[str] = frozenset()
     spec: Spec | None = None
+    needs: Callable[[Params], tuple[float, ...]] | None = None
+    padding: bool = True
+
+    def cutoffs_with(self, params: Params) -> tuple[float, ...]:
+        """Radii in Å for which it needs neighbours with these parameters."""
+        return self.cutoffs if self.needs is None else self.needs(params)
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -117,9 +126,9 @@ class Bound:
                     f"this potential reads system.{name}, which is None: "
                     f"give it in System(..., {name}=...)"
                 )
-        if self.potential.cutoffs and neighbors is None:
+        if neighbors is None and self.cutoffs:
             raise ValueError(
-                f"this potential needs neighbors within {self.potential.cutoffs} Å: "
+                f"this potential needs neighbors within {self.cutoffs} Å: "
                 "pass neighbor_list(energy_fn.cutoffs).allocate(system)"
             )
         return self.potential.apply(self.params, system, neighbors)
@@ -127,7 +136,12 @@ class Bound:
     @property
     def cutoffs(self) -> tuple[float, ...]:
         """Radii in Å for which neighbours are needed."""
-        return self.potential.cutoffs
+        return self.potential.cutoffs_with(self.params)
+
+    @property
+    def padding(self) -> bool:
+        """Whether systems may be filled up with atoms of number 0."""
+        return self.potential.padding
 
     @property
     def uses(self) -> frozenset[str]:
@@ -195,13 +209,17 @@ def add(*potentials: Potential) -> Potential:
         )
 
     def apply(params: Params, system: System, neighbors: Any = None) -> Outputs:
-        if not isinstance(params, tuple | list) or len(params) != len(potentials):
-            raise ValueError(f"a sum of {len(potentials)} potentials needs as many parameters")
+        _check_parts(potentials, params)
         parts = [
             potential.apply(part, system, neighbors)
             for potential, part in zip(potentials, params, strict=True)
         ]
         return _sum_outputs(parts, [p.uses for p in potentials])
+
+    def needs(params: Params) -> tuple[float, ...]:
+        _check_parts(potentials, params)
+        each = (p.cutoffs_with(own) for p, own in zip(potentials, params, strict=True))
+        return tuple(sorted({cutoff for own in each for cutoff in own}))
 
     return Potential(
         init,
@@ -209,7 +227,14 @@ def add(*potentials: Potential) -> Potential:
         cutoffs=tuple(sorted({c for p in potentials for c in p.cutoffs})),
         uses=frozenset().union(*(p.uses for p in potentials)),
         spec=_spec("add", potentials),
+        needs=None if all(p.needs is None for p in potentials) else needs,
+        padding=all(p.padding for p in potentials),
     )
+
+
+def _check_parts(potentials: tuple[Potential, ...], params: Params) -> None:
+    if not isinstance(params, tuple | list) or len(params) != len(potentials):
+        raise ValueError(f"a sum of {len(potentials)} potentials needs as many parameters")
 
 
 def _sum_outputs(parts: list[Outputs], uses: list[frozenset[str]]) -> Outputs:
@@ -272,6 +297,8 @@ def scale_shift(
         potential.cutoffs,
         potential.uses,
         _spec("scale_shift", (potential,), scale=float(scale), shift=offsets),
+        potential.needs,
+        potential.padding,
     )
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxff import gdml
-from jaxff.descriptors import inverse_distances
+from jaxff.descriptors import acsf, inverse_distances
 from jaxff.kernels import Kernel, matern52, rbf
 from jaxff.system import System
 
@@ -56,6 +56,10 @@ def crystal(count: int = 4, seed: int = 0) -> System:
     return System(places @ CELL, [11, 11, 17, 17], CELL)
 
 
+ENVIRONMENTS = acsf((11, 17), 2.8, g2=((0.5, 0.0), (1.5, 1.5)), max_neighbors=40)
+"""Features that need neighbour lists."""
+
+
 @dataclass(frozen=True)
 class Case:
     """A kernel with its length scale and references."""
@@ -77,6 +81,11 @@ CASES = {
     "generic": lambda: Case(Kernel(log_distances, matern52, SWAP), 1.2, water(4, seed=1)),
 }
 
+WITH_LISTS = {
+    "listed": lambda: Case(Kernel(ENVIRONMENTS, matern52, TWO_PAIRS), 2.0, crystal(3)),
+}
+"""Those whose references need neighbour lists."""
+
 
 def morse_labels(systems: System) -> tuple[np.ndarray, np.ndarray]:
     """Energies and forces of a Morse potential between all pairs, symmetric in equal atoms."""
@@ -94,6 +103,7 @@ def morse_labels(systems: System) -> tuple[np.ndarray, np.ndarray]:
 def random_params(case: Case, *, energies: bool = False, seed: int = 0):
     """A potential of the case and parameters with random coefficients, as after a fit."""
     from jaxff.gdml import expansion
+    from jaxff.gdml.potential import references_of
 
     potential = gdml.potential(case.kernel)
     params = potential.init(
@@ -106,7 +116,7 @@ def random_params(case: Case, *, energies: bool = False, seed: int = 0):
         coefficients["energy"] = jnp.asarray(rng.normal(size=count))
     params["coefficients"] = coefficients
     params["expansion"] = jax.jit(partial(expansion.expand, case.kernel))(
-        params["hyper"], case.references, coefficients
+        params["hyper"], references_of(params), coefficients
     )
     params["constant"] = jnp.asarray(-3.0)
     return potential, params

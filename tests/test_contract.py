@@ -79,7 +79,9 @@ class Case:
         if not self.potential.cutoffs:
             return None
         lists = neighbor_list(self.potential.cutoffs, skin=0.05)
-        return lists.allocate(self.systems[0] if system is None else system)
+        system = self.systems[0] if system is None else system
+        stacked = system.batch_shape and not system.is_packed
+        return lists.allocate_stack(system) if stacked else lists.allocate(system)
 
     def evaluate(self, system: System):
         return run(energy_and_forces(self.bound()), system, self.neighbors(system))
@@ -89,9 +91,9 @@ def molecules(*sizes: int, **fields) -> list[System]:
     return [molecule(seed, size, **fields) for seed, size in enumerate(sizes)]
 
 
-def kernel(name: str, baseline: Potential | None = None, known: Any = None) -> Case:
+def kernel(name: str, baseline: Potential | None = None, known: Any = None, **claims) -> Case:
     """A kernel potential with random coefficients, alone or on top of a baseline."""
-    made = kernel_models.CASES[name]()
+    made = {**kernel_models.CASES, **kernel_models.WITH_LISTS}[name]()
     potential, params = kernel_models.random_params(made, energies=True)
     if baseline is not None:
         potential, params = add(baseline, potential), (known, params)
@@ -105,9 +107,7 @@ def kernel(name: str, baseline: Potential | None = None, known: Any = None) -> C
         pack=False,
         padding=False,
         permutations=identity if permutations is None else permutations,
-        coincident="nan",
-        tolerance=1e-7,
-        invariance=1e-9,
+        **{"coincident": "nan", "tolerance": 1e-7, "invariance": 1e-9, **claims},
     )
 
 
@@ -158,6 +158,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "gdml": lambda: kernel("no_symmetry"),
     "rbf kernel": lambda: kernel("rbf"),
     "kernel of a custom descriptor": lambda: kernel("generic"),
+    "kernel of a descriptor with lists": lambda: kernel("listed", coincident=True, tolerance=1e-5),
     "baseline and kernel": lambda: kernel(
         "matern52",
         springs([[0, 1], [0, 2]]),

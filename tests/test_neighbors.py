@@ -322,3 +322,38 @@ def test_buffers_of_another_length_hold_the_same_pairs():
         assert len(found.centers) == len(found.others) == len(found.shifts) == room
         assert edges(found) == [(0, 1, 1, 0, 0), (1, 0, 0, 2, 0)]
     assert rows.resized(1) is rows
+
+
+def test_a_stack_has_the_lists_of_its_systems_in_rows():
+    systems = stack([System(points(3, seed), [1, 6, 1], SKEW) for seed in range(4)])
+    lists = neighbor_list((2.0, 3.5), skin=0.2)
+    found = lists.allocate_stack(systems)
+    assert found.overflow.shape == (4,)
+    for i in range(4):
+        own = lists.allocate(jax.tree.map(lambda leaf, i=i: leaf[i], systems))
+        for pairs, expected in zip(found.pairs, own.pairs, strict=True):
+            mine = jax.tree.map(lambda leaf, i=i: leaf[i], pairs)
+            assert mine.width is not None
+            assert mine.centers.tolist() == np.repeat(np.arange(3), mine.width).tolist()
+            assert rows_of(mine) == rows_of(expected)
+    most = max(np.bincount([row[0] for row in rows_of(p)]).max() for p in own.pairs)
+    assert found.pairs[1].width >= most
+    nested = jax.tree.map(lambda leaf: leaf.reshape(2, 2, *leaf.shape[1:]), systems)
+    assert lists.allocate_stack(nested).pairs[0].shifts.shape[:2] == (2, 2)
+
+
+def rows_of(pairs):
+    real = np.asarray(pairs.others) < pairs.atoms
+    table = np.concatenate([np.asarray(x).reshape(len(real), -1) for x in (
+        pairs.centers, pairs.others, pairs.shifts)], axis=1)[real]  # fmt: skip
+    return table.tolist()
+
+
+def test_stacks_have_leading_axes():
+    with pytest.raises(ValueError, match="use allocate"):
+        neighbor_list(2.0).allocate_stack(molecule())
+    both = stack([molecule(), molecule()])
+    with pytest.raises(TypeError, match="outside jit"):
+        jax.jit(neighbor_list(2.0).allocate_stack)(both)
+    far = both.replace(positions=100.0 * both.positions)
+    assert neighbor_list(2.0).allocate_stack(far).pairs[0].width == 1

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxff.gdml.potential import KernelPotential
+from jaxff.gdml.potential import KernelPotential, references_of
 from jaxff.potential import EnergyFn, bind
 from jaxff.system import System
 from jaxff.types import Array, Params
 
-__all__ = ["ConstantFit", "fit_constant", "references_of"]
+__all__ = ["ConstantFit", "fit_constant"]
 
 
 class ConstantFit(NamedTuple):
@@ -57,15 +57,16 @@ def fit_constant(
             f"energies must be finite and of shape ({count},), got shape {energies.shape}"
         )
     free = {**params, "constant": jnp.zeros_like(params["constant"])}
-    predicted = np.asarray(_predict(bind(potential, free), references))
+    lists = params.get("reference_neighbors")
+    predicted = np.asarray(_predict(bind(potential, free), references, lists))
     constant = float(np.mean(energies - predicted))
     report = _diagnose(energies, predicted, constant)
     return {**params, "constant": jnp.asarray(constant)}, report
 
 
 @jax.jit
-def _predict(energy_fn: EnergyFn, systems: System) -> Array:
-    return energy_fn(systems)
+def _predict(energy_fn: EnergyFn, systems: System, neighbors: Any) -> Array:
+    return energy_fn(systems, neighbors)
 
 
 def _diagnose(energies: np.ndarray, predicted: np.ndarray, constant: float) -> ConstantFit:
@@ -89,17 +90,3 @@ def _diagnose(energies: np.ndarray, predicted: np.ndarray, constant: float) -> C
             "different levels of theory, several disconnected basins, or too few geometries"
         )
     return ConstantFit(constant, slope, correlation, rmse, tuple(warnings))
-
-
-def references_of(params: Params) -> System:
-    """The references of a kernel potential.
-
-    Raises:
-        ValueError: If the parameters hold none.
-    """
-    if "references" not in params:
-        raise ValueError(
-            "these parameters hold no reference geometries (models read from sGDML files lack "
-            "them): start again from potential.init"
-        )
-    return params["references"]

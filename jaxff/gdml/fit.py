@@ -14,10 +14,9 @@ from jaxff.derivatives import observe
 from jaxff.gdml import expansion as exp
 from jaxff.gdml import jets
 from jaxff.gdml import labels as lab
-from jaxff.gdml.constant import references_of
 from jaxff.gdml.generic import GenericOperator
 from jaxff.gdml.operator import GdmlOperator
-from jaxff.gdml.potential import KernelPotential
+from jaxff.gdml.potential import KernelPotential, references_of
 from jaxff.gdml.radial_operator import operator_of
 from jaxff.linalg import solvers
 from jaxff.linalg.solvers import Solver

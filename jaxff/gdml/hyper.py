@@ -17,10 +17,10 @@ import numpy as np
 
 from jaxff.derivatives import forces
 from jaxff.gdml import labels as lab
-from jaxff.gdml.constant import references_of
 from jaxff.gdml.generic import GenericOperator, matrix
 from jaxff.gdml.jets import Expanded, expand
-from jaxff.gdml.potential import KernelPotential
+from jaxff.gdml.potential import KernelPotential, references_of
+from jaxff.kernels.listed import listed
 from jaxff.system import System
 from jaxff.types import Array, Params
 
@@ -99,7 +99,9 @@ def log_likelihood(of: Problem, free: Mapping[str, Any], amplitude: float | None
     return -0.5 * (quadratic / level + determinant + size * np.log(2.0 * np.pi))
 
 
-def validation_error(of: Problem, free: Mapping[str, Any], systems: System, expected: Any) -> Array:
+def validation_error(
+    of: Problem, free: Mapping[str, Any], systems: System, expected: Any, neighbors: Any = None
+) -> Array:
     """Root mean square error of the forces at a stack of systems, eV/Å, differentiable by ``free``.
 
     Args:
@@ -107,13 +109,14 @@ def validation_error(of: Problem, free: Mapping[str, Any], systems: System, expe
         free: See :func:`log_likelihood`.
         systems: Validation systems.
         expected: Their forces in eV/Å.
+        neighbors: Their lists, of periodic systems if the kernel declares cutoffs.
     """
     operator, factor, labels = _system(of, free)
     solution = jax.scipy.linalg.cho_solve((factor, True), labels) * of.scale
     jets = expand(
         of.kernel, operator.hyper, of.references, operator.unravel(solution), of.directions
     )
-    found = forces(Expanded(of.kernel, operator.hyper, jets))(systems)
+    found = forces(Expanded(of.kernel, operator.hyper, jets))(listed(systems, neighbors))
     return jnp.sqrt(jnp.mean((found - jnp.asarray(expected)) ** 2))
 
 
@@ -142,7 +145,7 @@ def descend(
     steps: int,
     regularization: float,
     noise: Mapping[str, float] | None = None,
-    validation: tuple[System, Any] | None = None,
+    validation: tuple[System, Any] | tuple[System, Any, Any] | None = None,
     fixed: tuple[str, ...] = (),
     amplitude: float | None = None,
 ) -> Descent:
@@ -155,7 +158,8 @@ def descend(
         steps: Number of steps.
         regularization: λ, where to start.
         noise: Standard deviations by label, where to start; labels that are not named stay exact.
-        validation: Systems and their forces; with ``None`` the likelihood is maximised.
+        validation: Systems, their forces and, where needed, their lists; with ``None`` the
+            likelihood is maximised.
         fixed: Hyperparameters that stay, and ``"regularization"`` or ``"noise"``.
         amplitude: See :func:`log_likelihood`.
 

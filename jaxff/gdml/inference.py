@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxff.gdml.constant import references_of
 from jaxff.gdml.fit import FitInfo
 from jaxff.gdml.generic import GenericOperator, tile, unit_jets
 from jaxff.gdml.labels import ordered, packed_shapes, unit
-from jaxff.gdml.potential import KernelPotential
+from jaxff.gdml.potential import KernelPotential, references_of
 from jaxff.gdml.radial_operator import operator_of
+from jaxff.kernels.listed import listed
 from jaxff.system import System
 from jaxff.types import Array, Float, Params
 
@@ -61,8 +61,7 @@ class VarianceBound:
 
     def __call__(self, system: System, neighbors: Any = None) -> dict[str, Array]:
         """Bounds by name for one system, in squared units, without the constant of the energy."""
-        del neighbors
-        return _variances(self, system)
+        return _variances(self, listed(system, neighbors))
 
     def tree_flatten(self):
         """Arrays are the children."""
@@ -111,7 +110,10 @@ class Posterior:
     level: float
 
     def variance(
-        self, systems: System, names: tuple[str, ...] = ("energy", "forces")
+        self,
+        systems: System,
+        names: tuple[str, ...] = ("energy", "forces"),
+        neighbors: Any = None,
     ) -> dict[str, Array]:
         """Exact posterior variances at a stack of systems.
 
@@ -120,6 +122,7 @@ class Posterior:
         Args:
             systems: Stack of Q systems.
             names: Any of energy, forces, stress and virial.
+            neighbors: Lists of the stack, of periodic systems if the kernel declares cutoffs.
 
         Returns:
             Variances in squared units by name, leading axis: system. Where the data determine the
@@ -129,6 +132,7 @@ class Posterior:
             ValueError: For other names.
         """
         model = self._model(np.arange(self.operator.size), self.factor, names)
+        systems = listed(systems, neighbors)
         found = [
             _jitted(model, jax.tree.map(lambda leaf, i=i: leaf[i], systems))
             for i in range(systems.positions.shape[0])

@@ -14,13 +14,15 @@ from jaxff.gdml import jets, prediction
 from jaxff.gdml.recipe import kernel_spec
 from jaxff.kernels import groups
 from jaxff.kernels.kernel import Kernel
+from jaxff.kernels.listed import listed
 from jaxff.kernels.protocol import SystemKernel, is_kernel, of_features, stage
+from jaxff.neighbors import neighbor_list
 from jaxff.numerics import require_float64
 from jaxff.potential import Potential
 from jaxff.system import System
 from jaxff.types import Array, Outputs, Params
 
-__all__ = ["KernelPotential", "potential"]
+__all__ = ["KernelPotential", "potential", "references_of", "with_lists"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,9 @@ def potential(kernel: Any) -> KernelPotential:
     ``references`` (stack of systems), ``coefficients`` (by label), ``expansion`` (what prediction
     reads, see :mod:`jaxff.gdml.expansion` and, for other than radial kernels,
     :mod:`jaxff.gdml.jets`) and ``constant`` (eV).
+    If the references have a cell and the kernel declares ``cutoffs``, there are also their
+    ``reference_neighbors``, and predictions need neighbour lists as those of any other potential
+    do; for a stack they come from ``neighbor_list(cutoffs).allocate_stack(systems)``.
     ``init`` takes ``hyper`` by name and places references with zero coefficients;
     :func:`jaxff.gdml.fit` fills them in.
 
@@ -69,17 +74,53 @@ def potential(kernel: Any) -> KernelPotential:
     def init(
         key: Array, system: System, neighbors: Any = None, *, hyper: dict[str, Any], **named: Any
     ) -> Params:
-        del key, neighbors  # nothing random, no list
+        del key, neighbors  # nothing random; references get lists of their own
         if named:
             raise TypeError(f"init takes hyper={{...}} only, got also {sorted(named)}")
         return _place(kernel, system, hyper)
 
     def apply(params: Params, system: System, neighbors: Any = None) -> Outputs:
-        del neighbors
-        return {"energy": _energy(kernel, params, system)}
+        return {"energy": _energy(kernel, params, system, neighbors)}
 
-    uses = frozenset(getattr(kernel, "uses", ()))
-    return KernelPotential(init, apply, uses=uses, spec=kernel_spec(kernel), kernel=kernel)
+    cutoffs = cutoffs_of(kernel)
+    return KernelPotential(
+        init,
+        apply,
+        cutoffs=cutoffs,
+        uses=frozenset(getattr(kernel, "uses", ())),
+        spec=kernel_spec(kernel),
+        needs=lambda params: cutoffs if "reference_neighbors" in params else (),
+        padding=False,
+        kernel=kernel,
+    )
+
+
+def cutoffs_of(kernel: Any) -> tuple[float, ...]:
+    """Radii in Å of the lists that a kernel needs of periodic systems."""
+    return tuple(getattr(kernel, "cutoffs", ()))
+
+
+def with_lists(potential: KernelPotential, params: Params) -> Params:
+    """Parameters with the neighbour lists of their references, where these need any."""
+    references = params.get("references")
+    if not potential.cutoffs or references is None or references.cell is None:
+        return params
+    lists = neighbor_list(potential.cutoffs).allocate_stack(references)
+    return {**params, "reference_neighbors": lists}
+
+
+def references_of(params: Params) -> System:
+    """The references of a kernel potential, with their neighbour lists if they have some.
+
+    Raises:
+        ValueError: If the parameters hold none.
+    """
+    if "references" not in params:
+        raise ValueError(
+            "these parameters hold no reference geometries (models read from sGDML files lack "
+            "them): start again from potential.init"
+        )
+    return listed(params["references"], params.get("reference_neighbors"))
 
 
 def _place(kernel: Any, systems: System, hyper: dict[str, Any]) -> Params:
@@ -99,16 +140,20 @@ def _place(kernel: Any, systems: System, hyper: dict[str, Any]) -> Params:
         groups.verify(kernel.permutations, np.asarray(systems.numbers[0]))
     kernel.check_hyper(hyper)
     hyper = {name: jnp.asarray(value, jnp.float64) for name, value in hyper.items()}
-    _check_features(kernel, hyper, systems)
+    neighbors = None
+    if systems.cell is not None and cutoffs_of(kernel):
+        neighbors = neighbor_list(cutoffs_of(kernel)).allocate_stack(systems)
+    references = listed(systems, neighbors)
+    _check_features(kernel, hyper, references)
     if isinstance(kernel, SystemKernel):
-        kernel.check_systems(hyper, systems)
+        kernel.check_systems(hyper, references)
     if exp.supports(kernel):
         coefficients = {"forces": jnp.zeros_like(systems.positions)}
         expand = exp.expand_compiled
     else:
         coefficients = {"energy": jnp.zeros(systems.batch_shape)}
         expand = jets.expand_compiled
-    expansion = expand(kernel, hyper, systems, coefficients)
+    expansion = expand(kernel, hyper, references, coefficients)
     params = {
         "hyper": hyper,
         "numbers": systems.numbers[0],
@@ -119,6 +164,8 @@ def _place(kernel: Any, systems: System, hyper: dict[str, Any]) -> Params:
     }
     if systems.cell is not None:
         params["cell"] = systems.cell[0]
+    if neighbors is not None:
+        params["reference_neighbors"] = neighbors
     return params
 
 
@@ -139,7 +186,7 @@ def _check_features(kernel: Any, hyper: dict[str, Array], systems: System) -> No
             )
 
 
-def _energy(kernel: Any, params: Params, system: System) -> Array:
+def _energy(kernel: Any, params: Params, system: System, neighbors: Any) -> Array:
     if system.is_packed:
         raise ValueError(
             "a global kernel takes single systems or stacks of equal size, not packs: use stack"
@@ -155,8 +202,9 @@ def _energy(kernel: Any, params: Params, system: System) -> Array:
         )
     if 0 in system.batch_shape:
         return jnp.zeros(system.batch_shape)
+    query = _listed_query(kernel, params, system, neighbors)
     flat = jax.tree.map(
-        lambda leaf: leaf.reshape(-1, *leaf.shape[len(system.batch_shape) :]), system
+        lambda leaf: leaf.reshape(-1, *leaf.shape[len(system.batch_shape) :]), query
     )
     expansion = _expansion(kernel, params)
     kind = jets.Expanded if jets.is_jet(expansion) else prediction.Predicted
@@ -164,6 +212,18 @@ def _energy(kernel: Any, params: Params, system: System) -> Array:
     energy = energy.reshape(system.batch_shape) + params["constant"]
     _check_finite(energy)
     return energy * _same_atoms(system.numbers, params["numbers"])
+
+
+def _listed_query(kernel: Any, params: Params, system: System, neighbors: Any) -> System:
+    """The system with its lists if the references have some; molecules need none."""
+    if "reference_neighbors" not in params:
+        return system
+    if neighbors is None:
+        raise ValueError(
+            f"this kernel needs neighbors of periodic systems within {cutoffs_of(kernel)} Å: pass "
+            "neighbor_list(energy_fn.cutoffs).allocate(system), or .allocate_stack(systems)"
+        )
+    return listed(system, neighbors)
 
 
 def _expansion(kernel: Any, params: Params) -> dict[str, Any]:
@@ -177,7 +237,7 @@ def _expansion(kernel: Any, params: Params) -> dict[str, Any]:
         return params["expansion"]
     expand = jets.expand if jets.is_jet(params["expansion"]) else exp.expand
     return expand(
-        kernel, params["hyper"], params["references"], params["coefficients"],
+        kernel, params["hyper"], references_of(params), params["coefficients"],
         params.get("directions"),
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from jaxff.derivatives import forces
 from jaxff.gdml.fit import FitInfo, UnconvergedError, fit
 from jaxff.gdml.potential import KernelPotential
 from jaxff.linalg.solvers import Solver
+from jaxff.neighbors import neighbor_list
 from jaxff.potential import EnergyFn, bind
 from jaxff.system import System
 from jaxff.types import Array, Params
@@ -99,8 +100,11 @@ def tune(
             f"choosing among {len(candidates)} length scales needs a validation set; give one, or "
             "a single length scale"
         )
+    valid_lists = None
     if valid_systems is not None:
         valid_forces = _checked(valid_forces, valid_systems)
+        if potential.cutoffs and valid_systems.cell is not None:
+            valid_lists = neighbor_list(potential.cutoffs).allocate_stack(valid_systems)
     start = {**(hyper or {}), "lengthscale": candidates[0]}
     params = potential.init(jax.random.key(0), systems, hyper=start)
     trials: list[Trial] = []
@@ -119,7 +123,7 @@ def tune(
             break
         rmse = np.nan
         if valid_systems is not None:
-            predicted = _predict(bind(potential, fitted), valid_systems)
+            predicted = _predict(bind(potential, fitted), valid_systems, valid_lists)
             difference = predicted - jnp.asarray(valid_forces)
             rmse = float(jnp.sqrt(jnp.mean(difference**2)))
         trial = Trial(value, rmse, info)
@@ -146,5 +150,5 @@ def _checked(forces: Any, systems: System) -> np.ndarray:
 
 
 @jax.jit
-def _predict(energy_fn: EnergyFn, systems: System) -> Array:
-    return forces(energy_fn)(systems)
+def _predict(energy_fn: EnergyFn, systems: System, neighbors: Any) -> Array:
+    return forces(energy_fn)(systems, neighbors)

@@ -53,7 +53,7 @@ class JaxffCalculator(Calculator):
         dtype: Precision of the positions; by default JAX's widest.
         device: Where to compute; by default JAX's first device. Named once in the log, and in
             ``device``.
-        pad: Whether to fill up atoms; by default where the potential has cutoffs.
+        pad: Whether to fill up atoms; by default where the potential has cutoffs and allows it.
         **settings: What ASE's own calculators take (``directory``, ``atoms``, ...).
 
     Attributes:
@@ -97,7 +97,8 @@ class JaxffCalculator(Calculator):
         self._uses: frozenset[str] = frozenset(getattr(energy_fn, "uses", ()))
         self._lists = neighbor_list(self._cutoffs, skin=skin, capacity=capacity)
         self._dtype = jnp.zeros((), float if dtype is None else dtype).dtype
-        self._pad = bool(self._cutoffs) if pad is None else pad
+        pads = getattr(energy_fn, "padding", True)
+        self._pad = bool(self._cutoffs) and pads if pad is None else pad
         self.device = jax.devices()[0] if device is None else device
         _LOG.info("jaxff computes on %s in %s", self.device, self._dtype)
         self._names = ("energy", "forces", *(_OUTPUTS[name] for name in outputs))

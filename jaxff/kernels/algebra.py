@@ -94,6 +94,12 @@ class _Composite(SystemKernel):
         """What any part reads."""
         return frozenset().union(*(getattr(kernel, "uses", ()) for kernel in self.kernels))
 
+    @property
+    def cutoffs(self) -> tuple[float, ...]:
+        """What any part needs."""
+        needed = (getattr(kernel, "cutoffs", ()) for kernel in self.kernels)
+        return tuple(sorted({cutoff for own in needed for cutoff in own}))
+
     def check_hyper(self, hyper: Mapping[str, Any]) -> None:
         """Refuse hyperparameters that are missing, unknown or unusable, by the check of each part.
 
@@ -230,6 +236,11 @@ class Scaled(SystemKernel):
     def uses(self) -> frozenset[str]:
         """What the kernel reads."""
         return frozenset(getattr(self.kernel, "uses", ()))
+
+    @property
+    def cutoffs(self) -> tuple[float, ...]:
+        """What the kernel needs."""
+        return tuple(getattr(self.kernel, "cutoffs", ()))
 
     def check_hyper(self, hyper: Mapping[str, Any]) -> None:
         """Refuse hyperparameters that are missing, unknown or unusable.

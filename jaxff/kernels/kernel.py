@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxff.kernels.groups import verify
+from jaxff.kernels.listed import permuted
 from jaxff.kernels.on_descriptor import DescriptorKernel, descriptor_key
 from jaxff.system import System
 from jaxff.types import Array, Float, Int
@@ -19,8 +20,10 @@ __all__ = ["Descriptor", "Kernel"]
 Descriptor = Callable[..., Array]
 """Function of ``(system, neighbors=None, **hyper)`` giving the features of one system.
 
-One whose features permute with the atoms may offer ``permute(permutations) -> indices`` (as inverse
-distances do); any other is evaluated on every permuted system.
+For periodic systems one with an attribute ``cutoffs`` (or ``cutoff``, Å) gets neighbour lists for
+these radii; any other is called without. One whose features permute with the atoms may offer
+``permute(permutations) -> indices`` (as inverse distances do); any other is evaluated on every
+permuted system.
 """
 
 
@@ -83,8 +86,7 @@ class Kernel(DescriptorKernel):
 
     def features(self, hyper: dict[str, Array], system: System) -> Float[Array, " features"]:
         """Features of one system."""
-        named = {n: v for n, v in hyper.items() if n != "lengthscale"}
-        return jnp.ravel(self.descriptor(system, **named))
+        return jnp.ravel(self.described(hyper, system))
 
     def permuted_features(
         self, hyper: dict[str, Array], system: System
@@ -107,9 +109,9 @@ class Kernel(DescriptorKernel):
         index = self.feature_permutations
         if index is not None:
             return self.features(hyper, system)[index]
-        return jax.vmap(
-            lambda p: self.features(hyper, system.replace(positions=system.positions[p]))
-        )(jnp.asarray(self.permutations))
+        return jax.vmap(lambda p: self.features(hyper, permuted(system, p)))(
+            jnp.asarray(self.permutations)
+        )
 
     @cached_property
     def feature_permutations(self) -> Int[np.ndarray, "perms features"] | None:

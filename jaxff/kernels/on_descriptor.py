@@ -4,7 +4,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxff.kernels.protocol import SystemKernel, check_names, check_positive
+from jaxff.kernels.listed import cutoffs_of, describe
+from jaxff.kernels.protocol import Hyper, SystemKernel, check_names, check_positive
+from jaxff.system import System
 from jaxff.types import Array
 
 __all__ = ["DescriptorKernel", "descriptor_key"]
@@ -35,6 +37,16 @@ class DescriptorKernel(SystemKernel):
     def uses(self) -> frozenset[str]:
         """Fields of a system that the descriptor says it reads, in an attribute ``uses``."""
         return frozenset(getattr(self.descriptor, "uses", ()))
+
+    @property
+    def cutoffs(self) -> tuple[float, ...]:
+        """Radii in Å that the descriptor declares, see :func:`jaxff.kernels.listed.cutoffs_of`."""
+        return cutoffs_of(self.descriptor)
+
+    def described(self, hyper: Hyper, system: System) -> Array:
+        """What the descriptor gives for a single system."""
+        named = {n: v for n, v in hyper.items() if n != "lengthscale"}
+        return describe(self.descriptor, system, named)
 
     def check_hyper(self, hyper: Mapping[str, Any]) -> None:
         """Refuse hyperparameters other than the expected ones.

@@ -4,7 +4,8 @@ A kernel on systems is anything that offers ``kernel(hyper, system, other)``, a 
 symmetric in the two systems and positive semidefinite, and ``hyper_names``, ``check_hyper``,
 ``smoothness`` and ``order`` (:class:`SystemKernel` has the defaults). One that does its work in two
 steps, features of each system and their comparison, overrides ``query``, ``reference`` and
-``compare`` instead: features of references are then computed once.
+``compare`` instead: features of references are then computed once. Neighbour lists, if it declares
+``cutoffs``, come with the systems (:class:`jaxff.kernels.listed.ListedSystem`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxff.kernels.listed import listed
 from jaxff.system import System
 from jaxff.types import Array
 
@@ -61,9 +63,22 @@ class SystemKernel:
         """Which of ``charge``, ``spin`` and ``electric_field`` it reads."""
         return frozenset()
 
-    def __call__(self, hyper: Hyper, system: System, other: System) -> Array:
-        """Kernel of two single systems."""
-        return self.compare(hyper, self.query(hyper, system), self.reference(hyper, other))
+    @property
+    def cutoffs(self) -> tuple[float, ...]:
+        """Radii in Å of the lists that it needs of periodic systems."""
+        return ()
+
+    def __call__(
+        self,
+        hyper: Hyper,
+        system: System,
+        other: System,
+        neighbors: Any = None,
+        other_neighbors: Any = None,
+    ) -> Array:
+        """Kernel of two single systems, with their neighbour lists where it needs some."""
+        query = self.query(hyper, listed(system, neighbors))
+        return self.compare(hyper, query, self.reference(hyper, listed(other, other_neighbors)))
 
     def query(self, hyper: Hyper, system: System) -> Any:
         """Features of a system as the first argument: a pytree."""

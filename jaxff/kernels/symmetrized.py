@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxff.kernels.groups import verify
+from jaxff.kernels.listed import ListedSystem, permuted
 from jaxff.kernels.on_descriptor import DescriptorKernel, descriptor_key
 from jaxff.kernels.protocol import (
     Hyper,
@@ -104,6 +105,11 @@ class GlobalSymmetry(SystemKernel):
         """What the kernel reads."""
         return frozenset(getattr(self.kernel, "uses", ()))
 
+    @property
+    def cutoffs(self) -> tuple[float, ...]:
+        """What the kernel needs."""
+        return tuple(getattr(self.kernel, "cutoffs", ()))
+
     def check_hyper(self, hyper: Mapping[str, Any]) -> None:
         """The check of the kernel."""
         self.kernel.check_hyper(hyper)
@@ -142,9 +148,12 @@ class GlobalSymmetry(SystemKernel):
                     f"permutations act on {self.group.shape[1]} atoms, the system has "
                     f"{system.atom_count}"
                 )
-            index = jnp.asarray(self.group)
-            stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(index)), system)
-            return stacked.replace(positions=system.positions[index])
+            return jax.vmap(permuted, (None, 0))(system, jnp.asarray(self.group))
+        if isinstance(system, ListedSystem):
+            raise ValueError(
+                "a group of functions does not say which neighbours atoms have afterwards: for "
+                "periodic systems with neighbor lists give the group as permutations (perms, atoms)"
+            )
         images = [action(system) for action in self.group]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *images)
 
@@ -197,8 +206,7 @@ class AtomicSum(DescriptorKernel):
         Raises:
             ValueError: If the descriptor does not give one row per atom.
         """
-        named = {n: v for n, v in hyper.items() if n != "lengthscale"}
-        features = self.descriptor(system, **named)
+        features = self.described(hyper, system)
         if features.ndim != 2 or features.shape[0] != system.atom_count:
             raise ValueError(
                 f"a kernel on atoms needs features of shape ({system.atom_count}, features), one "
