@@ -34,14 +34,17 @@ def sample(
 ) -> Int[np.ndarray, " k"]:
     """So many indices without repetition, with probabilities proportional to the scores.
 
-    By the trick of Efraimidis and Spirakis: the largest of ``log(u) / score`` are such a sample.
+    By the trick of Efraimidis and Spirakis: the largest of ``log(u) / score`` are such a sample,
+    for random numbers u. Indices without a score come last, in random order.
 
     Reference:
         Efraimidis & Spirakis, Inf. Process. Lett. 97, 181 (2006), doi:10.1016/j.ipl.2005.11.003.
     """
     tiny = np.finfo(float).tiny
-    keys = np.log(np.maximum(rng.random(len(scores)), tiny)) / np.maximum(scores, tiny)
-    return np.sort(np.argpartition(-keys, count - 1)[:count])
+    negative = -np.log(np.maximum(rng.random(len(scores)), tiny))
+    # Compared by their logarithms: a quotient by a tiny score would overflow.
+    keys = np.log(negative) - np.log(np.maximum(scores, tiny))
+    return np.sort(np.argpartition(keys, count - 1)[:count])
 
 
 def uniform(

@@ -38,6 +38,16 @@ def test_samples_follow_the_scores():
     assert np.allclose(shares, scores, atol=4 * 0.5 / np.sqrt(2000))
 
 
+def test_what_has_no_score_comes_last_and_at_random():
+    scores = np.array([0.0, 0.5, 0.0, 1e-300, 0.0, 5e-324])
+    chosen = [selection.sample(scores, 2, np.random.default_rng(s)).tolist() for s in range(20)]
+    assert all(1 in own for own in chosen)
+    more = [selection.sample(scores, 4, np.random.default_rng(s)) for s in range(50)]
+    assert all({1, 3} <= set(own.tolist()) for own in more)
+    assert {0, 2, 4, 5} == set(np.concatenate(more).tolist()) - {1, 3}
+    assert selection.sample(np.zeros(5), 5, np.random.default_rng(0)).tolist() == [0, 1, 2, 3, 4]
+
+
 def test_largest_and_smallest_scores():
     operator = Dense(np.diag([1.0, 1e-9, 1e-9, 1.0, 1e-9]))
     diagonal, rng = np.full(5, 1e-5), np.random.default_rng(0)
