@@ -1,5 +1,6 @@
 """Geometry of periodic cells; rows are lattice vectors."""
 
+import jax
 import jax.numpy as jnp
 
 from jaxff.numerics import safe_norm
@@ -83,6 +84,11 @@ def minimum_image(
     than half the smallest height; elsewhere it is one consistent image, as in sGDML. Vectors along
     directions that do not repeat mean nothing.
     """
-    full = complete(jnp.where(pbc[..., None], cell, 0.0), pbc)
-    shifts = jnp.round(fractional(displacements, full)) * pbc[..., None, :]
-    return displacements - shifts @ full
+    kept = jnp.where(pbc[..., None], cell, 0.0)
+    # Whole numbers have no derivative: it need not be traced, nor be compiled. The dual vectors of
+    # one to three lattice vectors come from their Gram matrix; those of the others are null.
+    fixed = jax.lax.stop_gradient(kept)
+    ones = jnp.where(pbc[..., None], 0.0, jnp.eye(3, dtype=cell.dtype))
+    dual = _dual(fixed @ jnp.swapaxes(fixed, -1, -2) + ones) @ fixed
+    shifts = jnp.round(jax.lax.stop_gradient(displacements) @ jnp.swapaxes(dual, -1, -2))
+    return displacements - shifts @ kept

@@ -71,6 +71,29 @@ def test_vectors_along_open_directions_mean_nothing(pbc):
         np.testing.assert_allclose(minimum_image(points, cell, mask), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("pbc", MASKS)
+def test_minimum_image_is_that_of_the_completed_cell(pbc):
+    mask = np.array(pbc)
+    points = jnp.asarray(np.random.default_rng(4).normal(scale=9.0, size=(8, 3)))
+    cell = jnp.asarray(np.where(mask[:, None], CELL, 0.0))
+    full = complete(cell, jnp.asarray(mask))
+    shifts = jnp.round(geometry.fractional(points, full)) * mask
+    expected = points - shifts @ full
+    found, slope = derivatives_of_image(points, cell, jnp.asarray(mask))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    # Shifts are whole: they stay while points and cell move.
+    np.testing.assert_allclose(slope, 0.3 - 0.7 * shifts @ cell, atol=1e-12)
+
+
+@jax.jit
+def derivatives_of_image(points, cell, pbc):
+    return jax.jvp(
+        lambda r, c: geometry.minimum_image(r, c, pbc),
+        (points, cell),
+        (jnp.full_like(points, 0.3), 0.7 * cell),
+    )
+
+
 finite = st.floats(-20, 20, allow_subnormal=False)
 
 
