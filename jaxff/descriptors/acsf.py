@@ -7,12 +7,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxff.descriptors.atom_centred import WithCutoffFunction
 from jaxff.descriptors.environments import (
-    CUTOFF_FUNCTIONS,
     Surroundings,
     check_cutoff,
     cutoff_function,
-    permute_atoms,
     surroundings,
 )
 from jaxff.elements import distinct_numbers
@@ -26,7 +25,7 @@ _Angular = tuple[tuple[float, int, float], ...]
 
 
 @dataclass(frozen=True)
-class SymmetryFunctions:
+class SymmetryFunctions(WithCutoffFunction):
     r"""Descriptor: radial functions per element, angular ones per pair of elements.
 
     With :math:`c = \cos\theta_{jik}` and the cutoff function :math:`f`,
@@ -79,15 +78,6 @@ class SymmetryFunctions:
         count = len(self.elements)
         radial = 1 + len(self.g2) + len(self.g3)
         return count * radial + count * (count + 1) // 2 * (len(self.g4) + len(self.g5))
-
-    @property
-    def smoothness(self) -> float:
-        """Number of derivatives that are continuous at the cutoff."""
-        return CUTOFF_FUNCTIONS[self.cutoff_function]
-
-    def permute(self, permutations: np.ndarray) -> np.ndarray:
-        """Indices of the flattened features of permuted equal atoms."""
-        return permute_atoms(permutations, self.size)
 
     def __call__(
         self,

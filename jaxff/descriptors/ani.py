@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxff.descriptors.acsf import cosines, per_element
+from jaxff.descriptors.atom_centred import WithCutoffFunction
 from jaxff.descriptors.environments import (
-    CUTOFF_FUNCTIONS,
     check_cutoff,
     cutoff_function,
-    permute_atoms,
     surroundings,
 )
 from jaxff.elements import distinct_numbers
@@ -24,7 +23,7 @@ __all__ = ["AtomicEnvironmentVectors", "ani", "ani_1x", "ani_2x"]
 
 
 @dataclass(frozen=True)
-class AtomicEnvironmentVectors:
+class AtomicEnvironmentVectors(WithCutoffFunction):
     r"""Descriptor: Gaussians of distances per element; of angles and distances per pair of them.
 
     Radial: :math:`\tfrac14\sum_j e^{-\eta(d_{ij}-R_m)^2} f(d_{ij})`. Angular, for each pair of
@@ -79,15 +78,6 @@ class AtomicEnvironmentVectors:
         count = len(self.elements)
         angular = len(self.angular_shifts) * len(self.sections)
         return count * len(self.radial_shifts) + count * (count + 1) // 2 * angular
-
-    @property
-    def smoothness(self) -> float:
-        """Number of derivatives that are continuous at the cutoff."""
-        return CUTOFF_FUNCTIONS[self.cutoff_function]
-
-    def permute(self, permutations: np.ndarray) -> np.ndarray:
-        """Indices of the flattened features of permuted equal atoms."""
-        return permute_atoms(permutations, self.size)
 
     def __call__(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxff.descriptors.environments import permute_atoms
+from jaxff.descriptors.atom_centred import AtomCentred
 from jaxff.descriptors.expansion import check_transition, expand_neighbors
 from jaxff.descriptors.radial_integrals import bessel_series
 from jaxff.elements import distinct_numbers
@@ -18,7 +18,7 @@ __all__ = ["BesselPowerSpectrum", "bessel_power_spectrum"]
 
 
 @dataclass(frozen=True)
-class BesselPowerSpectrum:
+class BesselPowerSpectrum(AtomCentred):
     r"""Descriptor: power spectrum of neighbours expanded in spherical Bessel functions.
 
     For pairs of elements A, B: :math:`\frac{2l+1}{4\pi}\sum_{j\in A}\sum_{k\in B} g_{nl}(d_j)\,
@@ -58,10 +58,6 @@ class BesselPowerSpectrum:
         """Features per atom."""
         count = len(self.elements)
         return count * (count + 1) // 2 * (self.max_order + 1) * (self.max_order + 2) // 2
-
-    def permute(self, permutations: np.ndarray) -> np.ndarray:
-        """Indices of the flattened features of permuted equal atoms."""
-        return permute_atoms(permutations, self.size)
 
     def __call__(self, system: System, neighbors: Any = None) -> Float[Array, "atoms features"]:
         """Features of a single system or a pack.

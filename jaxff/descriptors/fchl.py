@@ -8,12 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxff.descriptors.acsf import cosines, per_element
+from jaxff.descriptors.atom_centred import WithCutoffFunction
 from jaxff.descriptors.environments import (
-    CUTOFF_FUNCTIONS,
     Surroundings,
     check_cutoff,
     cutoff_function,
-    permute_atoms,
     surroundings,
 )
 from jaxff.elements import distinct_numbers
@@ -34,7 +33,7 @@ _WIDTHS = (
 
 
 @dataclass(frozen=True)
-class FCHL19:
+class FCHL19(WithCutoffFunction):
     r"""Descriptor: log-normal functions of distances; Fourier terms of angles.
 
     Two-body, per element, at the radii :math:`R_s` (equidistant up to the cutoff):
@@ -108,11 +107,7 @@ class FCHL19:
     @property
     def smoothness(self) -> float:
         """Number of derivatives that are continuous at the cutoff and at straight angles."""
-        return 0 if self.softening == 0 else CUTOFF_FUNCTIONS[self.cutoff_function]
-
-    def permute(self, permutations: np.ndarray) -> np.ndarray:
-        """Indices of the flattened features of permuted equal atoms."""
-        return permute_atoms(permutations, self.size)
+        return 0 if self.softening == 0 else super().smoothness
 
     def __call__(
         self,

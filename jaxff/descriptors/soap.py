@@ -8,7 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxff.descriptors.environments import one_hot, permute_atoms
+from jaxff.descriptors.atom_centred import AtomCentred
+from jaxff.descriptors.environments import one_hot
 from jaxff.descriptors.expansion import TRANSITIONS, check_transition, expand_neighbors
 from jaxff.descriptors.radial_integrals import BASES, density_series
 from jaxff.elements import distinct_numbers
@@ -19,7 +20,7 @@ __all__ = ["Soap", "soap"]
 
 
 @dataclass(frozen=True)
-class Soap:
+class Soap(AtomCentred):
     r"""Descriptor: invariants of the density of Gaussians around each atom, per pair of elements.
 
     The density of each element, :math:`\sum_j e^{-|r-r_{ij}|^2/2\sigma^2}` (the centre belongs to
@@ -90,10 +91,6 @@ class Soap:
     def smoothness(self) -> float:
         """Number of derivatives that are continuous at the cutoff; -1 if the value is not."""
         return TRANSITIONS.get(self.transition, -1)
-
-    def permute(self, permutations: np.ndarray) -> np.ndarray:
-        """Indices of the flattened features of permuted equal atoms."""
-        return permute_atoms(permutations, self.size)
 
     def expansion(self, system: System, neighbors: Any = None) -> list[Array]:
         """Coefficients of each degree, ``(atoms, elements, functions, 2 l + 1)``.
