@@ -68,6 +68,10 @@ def tune(
     the error has one minimum in practice. It also stops where the matrix is no longer positive
     definite, as too long length scales make it. A single length scale needs no validation set.
 
+    Of a sum or product of kernels, each part has a length scale of its own: those that ``hyper``
+    gives stay as they are, all others get the same candidate. To choose several, search for one
+    after the other, or descend (:func:`jaxff.gdml.descend`).
+
     Args:
         potential: From :func:`jaxff.gdml.potential`.
         systems: Stack of training systems.
@@ -84,7 +88,8 @@ def tune(
 
     Raises:
         ValueError: If there is no candidate, one is not positive, several lack a validation set, or
-            its forces are of another shape or not finite.
+            its forces are of another shape or not finite; if ``hyper`` leaves no length scale to
+            choose.
         numpy.linalg.LinAlgError: If not even the smallest length scale could be fitted, or
             ``UnconvergedError``.
 
@@ -105,12 +110,14 @@ def tune(
         valid_forces = _checked(valid_forces, valid_systems)
         if potential.cutoffs and valid_systems.cell is not None:
             valid_lists = neighbor_list(potential.cutoffs).allocate_stack(valid_systems)
-    start = {**(hyper or {}), "lengthscale": candidates[0]}
+    free = _free(potential.kernel, hyper or {})
+    start = {**(hyper or {}), **dict.fromkeys(free, candidates[0])}
     params = potential.init(jax.random.key(0), systems, hyper=start)
     trials: list[Trial] = []
     best_params, best, refused = params, 0, None
     for value in candidates:
-        start = {**params, "hyper": {**params["hyper"], "lengthscale": jnp.asarray(value)}}
+        scales = dict.fromkeys(free, jnp.asarray(value))
+        start = {**params, "hyper": {**params["hyper"], **scales}}
         try:
             fitted, info = fit(
                 potential, start, labels,
@@ -138,6 +145,25 @@ def tune(
     ends = (0,) if refused else (0, len(trials) - 1)
     on_boundary = len(candidates) > 1 and best in ends
     return Tuning(best_params, trials[best], tuple(trials), on_boundary, refused)
+
+
+def _free(kernel: Any, hyper: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the length scales that are sought.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    names = tuple(kernel.hyper_names)
+    if "lengthscale" in names:
+        return ("lengthscale",)
+    scales = tuple(name for name in names if name.rpartition(".")[2] == "lengthscale")
+    free = tuple(name for name in scales if name not in hyper)
+    if not free:
+        raise ValueError(
+            f"there is no length scale to choose: the kernel has {scales or 'none'}, hyper fixes "
+            f"{sorted(hyper)}; leave out those that are sought"
+        )
+    return free
 
 
 def _checked(forces: Any, systems: System) -> np.ndarray:

@@ -6,7 +6,7 @@ from models import run
 
 from jaxff import bind, forces, gdml
 from jaxff.descriptors import inverse_distances
-from jaxff.kernels import Kernel, matern52
+from jaxff.kernels import GlobalSymmetry, Kernel, Scaled, Sum, matern52, rbf
 from jaxff.linalg import solvers
 
 POTENTIAL = gdml.potential(Kernel(inverse_distances, matern52, SWAP))
@@ -97,6 +97,38 @@ def test_hyperparameters_of_the_descriptor_stay_fixed():
         lengthscales=[2.0, 4.0], hyper={"exponent": 2.0}, **OPTIONS,
     )  # fmt: skip
     assert float(tuning.params["hyper"]["exponent"]) == 2.0
+
+
+def composed(kernel, lengthscales=(1.0,), **hyper):
+    return gdml.tune(
+        gdml.potential(kernel), water(6), {"forces": morse_labels(water(6))[1]},
+        water(5, seed=1), morse_labels(water(5, seed=1))[1],
+        lengthscales=lengthscales, hyper=hyper,
+        solver=solvers.cholesky(), regularization=1e-9,
+    )  # fmt: skip
+
+
+def test_length_scales_of_composed_kernels_are_found():
+    plain, other = Kernel(inverse_distances, matern52), Kernel(inverse_distances, rbf)
+    tuning = composed(plain + other, (0.3, 1.0), **{"1.lengthscale": 0.7})
+    hyper = tuning.params["hyper"]
+    assert hyper["0.lengthscale"] == tuning.best.lengthscale
+    assert hyper["1.lengthscale"] == 0.7
+    assert len(tuning.trials) == 2
+    with pytest.raises(ValueError, match=r"no length scale to choose: .*hyper fixes"):
+        composed(plain * other, **{"0.lengthscale": 1.0, "1.lengthscale": 1.0})
+
+
+@pytest.mark.slow
+def test_products_scaled_and_symmetric_kernels_are_tuned():
+    plain, other = Kernel(inverse_distances, matern52), Kernel(inverse_distances, rbf)
+    both = composed(Sum((plain * other, other), ("x", "y"))).params["hyper"]
+    assert {k: float(v) for k, v in both.items()} == dict.fromkeys(
+        ("x.0.lengthscale", "x.1.lengthscale", "y.lengthscale"), 1.0
+    )
+    scaled = composed(Scaled(GlobalSymmetry(plain, SWAP)), (0.8, 1.6), scale=2.0)
+    assert scaled.params["hyper"]["lengthscale"] == scaled.best.lengthscale
+    assert scaled.params["hyper"]["scale"] == 2.0
 
 
 def test_a_length_scale_that_cannot_be_solved_ends_the_search():
