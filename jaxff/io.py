@@ -18,6 +18,7 @@ from jaxff.data.archive import write_atomic
 from jaxff.gdml.potential import KernelPotential
 from jaxff.gdml.potential import potential as gdml_potential
 from jaxff.kernels import groups
+from jaxff.neighbors import Neighbors, Pairs
 from jaxff.numerics import require_float64
 from jaxff.potential import Potential, Spec, add, scale_shift
 from jaxff.system import System
@@ -60,6 +61,7 @@ _BUILDERS = {
     "kernel_potential": lambda kernel: gdml_potential(kernel),
     **_KERNELS,
     **_BASES,
+    **{name: build for name, (_, build) in descriptors.BUILDERS.items()},
     "lennard_jones": physics.lennard_jones,
     "morse": physics.morse,
     "zbl": physics.zbl,
@@ -68,12 +70,31 @@ _BUILDERS = {
         potentials[0], scale, shift if np.ndim(shift) else float(shift)
     ),
 }
+
+
+def _lists(kind: Any, **fields: Any) -> Any:
+    return kind(
+        **{k: jnp.asarray(v) if isinstance(v, np.ndarray) else v for k, v in fields.items()}
+    )
+
+
+_RECORDS = {
+    "dict": dict,
+    "system": System,
+    "neighbors": partial(_lists, Neighbors),
+    "pairs": partial(_lists, Pairs),
+}
 _CHOICES = {
     "descriptor": set(descriptors.NAMED),
     "base": _NAMED_BASES,
     "radial": _NAMED_BASES,
 }
-_BUILT = (kernels.BaseKernel, kernels.DotProductKernel, kernels.PeriodicKernel)
+_BUILT = (
+    kernels.BaseKernel,
+    kernels.DotProductKernel,
+    kernels.PeriodicKernel,
+    *(kind for kind, _ in descriptors.BUILDERS.values()),
+)
 
 
 def save(path: str | os.PathLike, potential: Potential, params: Params) -> None:
@@ -149,7 +170,10 @@ def _check_kernel(potential: KernelPotential, params: Params) -> None:
         return  # what else the system must hold is not in the file
     positions = jax.ShapeDtypeStruct((len(numbers), 3), jnp.float64)
     cell = jax.ShapeDtypeStruct((3, 3), jnp.float64) if "cell" in params else None
-    jax.eval_shape(lambda r, c: potential.apply(params, System(r, numbers, c)), positions, cell)
+    lists = jax.tree.map(lambda leaf: leaf[0], params.get("reference_neighbors"))
+    jax.eval_shape(
+        lambda r, c: potential.apply(params, System(r, numbers, c), lists), positions, cell
+    )
 
 
 def _encode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
@@ -159,6 +183,9 @@ def _encode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(node, System):
         present = {k: v for k, v in vars(node).items() if v is not None}
         return {"system": _encode(present, arrays)["dict"]}
+    if isinstance(node, Neighbors | Pairs):
+        kind = "neighbors" if isinstance(node, Neighbors) else "pairs"
+        return {kind: _encode(vars(node), arrays)["dict"]}
     if isinstance(node, Mapping):
         return {"dict": {str(key): _encode(value, arrays) for key, value in node.items()}}
     if isinstance(node, tuple | list):
@@ -188,9 +215,10 @@ def _decode(node: Any, arrays: Mapping[str, np.ndarray], custom: Mapping[str, An
     if kind in ("tuple", "list"):
         parts = [_decode(value, arrays, custom) for value in content]
         return tuple(parts) if kind == "tuple" else parts
-    if kind in ("dict", "system"):
-        parts = {key: _decode(value, arrays, custom) for key, value in content.items()}
-        return System(**parts) if kind == "system" else parts
+    if kind in _RECORDS:
+        return _RECORDS[kind](
+            **{key: _decode(value, arrays, custom) for key, value in content.items()}
+        )
     raise ValueError(f"unknown kind of entry {kind!r}")
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jax
@@ -7,6 +8,7 @@ import pytest
 from kernel_models import (
     CASES,
     SWAP,
+    WITH_LISTS,
     Case,
     log_distances,
     morse_labels,
@@ -18,8 +20,8 @@ from models import run, springs
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from jaxff import add, bind, energy_and_forces, gdml, io, scale_shift
-from jaxff.kernels import Kernel, matern52
+from jaxff import add, bind, descriptors, energy_and_forces, gdml, io, scale_shift
+from jaxff.kernels import AtomicSum, Kernel, matern52
 from jaxff.linalg import solvers
 from jaxff.potential import Potential, Spec
 
@@ -89,6 +91,85 @@ def test_a_descriptor_of_the_user_is_found_by_its_name(path):
         io.load(path)
     again = io.load(path, descriptors={"powers": powers})
     same_predictions((potential, params), again, water(4))
+
+
+DESCRIPTORS = {
+    "acsf": lambda: descriptors.acsf(
+        ("H", "O"), 4.0, g2=((0.5, 0.1), (1.5, 1.0)), g3=(1.2,), g4=((0.1, 2, -1.0),),
+        g5=((0.2, 1, 1.0),), cutoff_function="polynomial",
+    ),
+    "ani": lambda: descriptors.ani(
+        (8, 1), radial_cutoff=4.0, radial_width=2.0, radial_shifts=(0.9, 1.4), angular_cutoff=3.0,
+        angular_width=1.5, zeta=8.0, angular_shifts=(1.0,), sections=(0.3, 2.0),
+    ),
+    "bessel": lambda: descriptors.bessel_power_spectrum((1, 8), 3.0, 2),
+    "eigenvalues": lambda: descriptors.coulomb_eigenvalues(4),
+    "fchl19": lambda: descriptors.fchl19(
+        (1, 8), radial_cutoff=3.0, angular_cutoff=2.5, radial_functions=4, angular_functions=3,
+        two_body_width=0.4, softening=0.05,
+    ),
+    "internal": lambda: descriptors.internal(((0, 1), (0, 2)), ((1, 0, 2),), weighted=False),
+    "soap": lambda: descriptors.soap(
+        (1, 8), 3.0, radial_functions=2, max_degree=1, width=0.37, transition_width=0.4
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DESCRIPTORS)
+def test_descriptors_with_settings_come_back_as_they_were(name):
+    descriptor = DESCRIPTORS[name]()
+    builder, settings = descriptors.record(descriptor)
+    assert set(settings) == {f.name for f in dataclasses.fields(descriptor)}
+    text = json.dumps(io._encode(Spec(builder, settings), {}))
+    again = io._decode(json.loads(text), {}, {})
+    assert again == descriptor
+    assert type(again) is type(descriptor)
+
+
+def test_all_descriptors_of_the_library_have_a_record():
+    made = {type(make()) for make in DESCRIPTORS.values()}
+    assert made == {kind for kind, _ in descriptors.BUILDERS.values()}
+    named = {type(d) for d in descriptors.NAMED.values()}
+    known = (c for c in vars(descriptors).values() if isinstance(c, type))
+    kinds = {c for c in known if dataclasses.is_dataclass(c)}
+    assert kinds == made | named
+    for descriptor in descriptors.NAMED.values():
+        assert descriptors.record(descriptor) is None
+        assert descriptors.is_known(descriptor)
+    assert not descriptors.is_known(powers)
+
+
+@pytest.mark.parametrize("name", ["eigenvalues", "internal"])
+def test_round_trip_of_kernels_of_descriptors_with_settings(name, path):
+    descriptor = DESCRIPTORS[name]()
+    kernel = (AtomicSum if name == "soap" else Kernel)(descriptor, matern52)
+    potential = gdml.potential(kernel)
+    params = potential.init(jax.random.key(0), water(2), hyper={"lengthscale": 1.7})
+    labels = {"forces": morse_labels(water(2))[1]}
+    params, _ = gdml.fit(potential, params, labels, solver=solvers.cholesky(), regularization=1e-6)
+    io.save(path, potential, params)
+    again = io.load(path)
+    assert again[0] is potential  # equal kernels are one potential, so nothing is compiled anew
+    same_predictions((potential, params), again, water(3, seed=4))
+
+
+@pytest.mark.parametrize("name", DESCRIPTORS)
+@pytest.mark.slow
+def test_round_trip_of_every_descriptor(name, path):
+    test_round_trip_of_kernels_of_descriptors_with_settings(name, path)
+
+
+def test_lists_of_references_are_kept(path):
+    case = WITH_LISTS["listed"]()
+    model = random_params(case)
+    io.save(path, *model)
+    again = io.load(path)
+    assert again[0] is model[0]
+    jax.tree.map(np.testing.assert_array_equal, model[1], again[1])
+    assert jax.tree.structure(model[1]) == jax.tree.structure(again[1])
+    total = add(model[0], model[0])
+    io.save(path, total, (model[1], model[1]))
+    assert bind(*io.load(path)).cutoffs == (2.8,)
 
 
 def test_potentials_without_a_recipe_are_refused(path):

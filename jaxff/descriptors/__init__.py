@@ -1,5 +1,8 @@
 """Descriptors: differentiable functions from a system to features."""
 
+from dataclasses import fields
+from typing import Any
+
 from jaxff.descriptors.acsf import SymmetryFunctions, acsf
 from jaxff.descriptors.ani import AtomicEnvironmentVectors, ani, ani_1x, ani_2x
 from jaxff.descriptors.bessel import BesselPowerSpectrum, bessel_power_spectrum
@@ -24,6 +27,7 @@ from jaxff.descriptors.inverse_distances import InverseDistances, inverse_distan
 from jaxff.descriptors.soap import Soap, soap
 
 __all__ = [
+    "BUILDERS",
     "FCHL19",
     "NAMED",
     "AtomicEnvironmentVectors",
@@ -51,7 +55,9 @@ __all__ = [
     "internal",
     "internal_from_geometry",
     "inverse_distances",
+    "is_known",
     "log_distances",
+    "record",
     "soap",
 ]
 
@@ -66,3 +72,27 @@ NAMED = {
     )
 }
 """Descriptors without settings, by the names that model files use."""
+
+BUILDERS = {
+    "acsf": (SymmetryFunctions, acsf),
+    "ani": (AtomicEnvironmentVectors, ani),
+    "bessel_power_spectrum": (BesselPowerSpectrum, bessel_power_spectrum),
+    "coulomb_eigenvalues": (CoulombEigenvalues, coulomb_eigenvalues),
+    "fchl19": (FCHL19, fchl19),
+    "internal": (InternalCoordinates, internal),
+    "soap": (Soap, soap),
+}
+"""Records with settings, and the functions that make them from their fields, by these names."""
+
+
+def record(descriptor: Any) -> tuple[str, dict[str, Any]] | None:
+    """Name and settings from which :data:`BUILDERS` makes a descriptor; ``None`` if they do not."""
+    for name, (kind, _) in BUILDERS.items():
+        if type(descriptor) is kind:
+            return name, {f.name: getattr(descriptor, f.name) for f in fields(descriptor)}
+    return None
+
+
+def is_known(descriptor: Any) -> bool:
+    """Whether a descriptor is one of this library."""
+    return record(descriptor) is not None or type(descriptor) in map(type, NAMED.values())

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxff import descriptors
 from jaxff.kernels.algebra import Product, Scaled, Sum
 from jaxff.kernels.kernel import Kernel
 from jaxff.kernels.symmetrized import AtomicSum, GlobalSymmetry
@@ -41,7 +42,8 @@ def _part(kernel: Any) -> Spec | None:
 
 
 def _arguments(kernel: Kernel | AtomicSum) -> dict[str, Any] | None:
-    name = getattr(kernel.descriptor, "name", None)
+    known = descriptors.record(kernel.descriptor)
+    name = Spec(*known) if known else getattr(kernel.descriptor, "name", None)
     if name is None:
         return None
     arguments = {"descriptor": name, "base": _base(kernel.base)}
