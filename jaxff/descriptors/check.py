@@ -1,5 +1,6 @@
 """Whether a descriptor is one: shape, values, derivatives, invariance."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -76,9 +77,11 @@ def check(
 def _traceable(
     descriptor: Callable[..., Array], hyper: dict[str, Any], neighbors: Any
 ) -> Callable[[System], Any]:
+    lists = (neighbors,) if _takes_neighbors(descriptor, hyper) else ()
+
     def function(system: System) -> Any:
         try:
-            return descriptor(system, neighbors, **hyper)
+            return descriptor(system, *lists, **hyper)
         except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
             raise TypeError(
                 "the descriptor cannot be differentiated: write it with jax.numpy and without "
@@ -86,6 +89,13 @@ def _traceable(
             ) from error
 
     return function
+
+
+def _takes_neighbors(descriptor: Callable[..., Array], hyper: Mapping[str, Any]) -> bool:
+    """Whether there is a second argument that is no hyperparameter."""
+    second = [*inspect.signature(descriptor).parameters.values()][1:2]
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(p.kind in positional and p.name not in hyper for p in second)
 
 
 def _check_shape(function: Callable[[System], Any], system: System) -> None:

@@ -12,6 +12,7 @@ from jax.core import Tracer
 from jaxff.gdml import expansion as exp
 from jaxff.gdml import jets, prediction
 from jaxff.gdml.recipe import kernel_spec
+from jaxff.gdml.trial import try_descriptors
 from jaxff.kernels import groups
 from jaxff.kernels.kernel import Kernel
 from jaxff.kernels.listed import listed
@@ -22,7 +23,7 @@ from jaxff.potential import Potential
 from jaxff.system import System
 from jaxff.types import Array, Outputs, Params
 
-__all__ = ["KernelPotential", "potential", "references_of", "with_lists"]
+__all__ = ["KernelPotential", "potential", "references_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,8 @@ def potential(kernel: Any) -> KernelPotential:
     ``reference_neighbors``, and predictions need neighbour lists as those of any other potential
     do; for a stack they come from ``neighbor_list(cutoffs).allocate_stack(systems)``.
     ``init`` takes ``hyper`` by name and places references with zero coefficients;
-    :func:`jaxff.gdml.fit` fills them in.
+    :func:`jaxff.gdml.fit` fills them in. It tries descriptors that are not of this library once on
+    the first reference, see :func:`jaxff.descriptors.check`.
 
     One potential accepts single systems and stacks; packs are refused. Atoms in another order or of
     other elements than the references give NaN inside ``jit`` and an error outside.
@@ -100,15 +102,6 @@ def cutoffs_of(kernel: Any) -> tuple[float, ...]:
     return tuple(getattr(kernel, "cutoffs", ()))
 
 
-def with_lists(potential: KernelPotential, params: Params) -> Params:
-    """Parameters with the neighbour lists of their references, where these need any."""
-    references = params.get("references")
-    if not potential.cutoffs or references is None or references.cell is None:
-        return params
-    lists = neighbor_list(potential.cutoffs).allocate_stack(references)
-    return {**params, "reference_neighbors": lists}
-
-
 def references_of(params: Params) -> System:
     """The references of a kernel potential, with their neighbour lists if they have some.
 
@@ -144,6 +137,7 @@ def _place(kernel: Any, systems: System, hyper: dict[str, Any]) -> Params:
     if systems.cell is not None and cutoffs_of(kernel):
         neighbors = neighbor_list(cutoffs_of(kernel)).allocate_stack(systems)
     references = listed(systems, neighbors)
+    try_descriptors(kernel, hyper, references)
     _check_features(kernel, hyper, references)
     if isinstance(kernel, SystemKernel):
         kernel.check_systems(hyper, references)

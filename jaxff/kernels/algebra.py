@@ -14,6 +14,7 @@ from jaxff.kernels.protocol import (
     Hyper,
     SystemKernel,
     check_positive,
+    descriptors_of,
     is_kernel,
     of_features,
     stage,
@@ -99,6 +100,12 @@ class _Composite(SystemKernel):
         """What any part needs."""
         needed = (getattr(kernel, "cutoffs", ()) for kernel in self.kernels)
         return tuple(sorted({cutoff for own in needed for cutoff in own}))
+
+    def descriptors(self, hyper: Mapping[str, Any]) -> tuple[tuple[Any, dict[str, Any]], ...]:
+        """Those of all parts."""
+        return tuple(
+            own for name, kernel in self.parts for own in descriptors_of(kernel, part(hyper, name))
+        )
 
     def check_hyper(self, hyper: Mapping[str, Any]) -> None:
         """Refuse hyperparameters that are missing, unknown or unusable, by the check of each part.
@@ -241,6 +248,10 @@ class Scaled(SystemKernel):
     def cutoffs(self) -> tuple[float, ...]:
         """What the kernel needs."""
         return tuple(getattr(self.kernel, "cutoffs", ()))
+
+    def descriptors(self, hyper: Mapping[str, Any]) -> tuple[tuple[Any, dict[str, Any]], ...]:
+        """Those of the kernel."""
+        return descriptors_of(self.kernel, self._own(hyper))
 
     def check_hyper(self, hyper: Mapping[str, Any]) -> None:
         """Refuse hyperparameters that are missing, unknown or unusable.

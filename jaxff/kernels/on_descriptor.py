@@ -45,8 +45,11 @@ class DescriptorKernel(SystemKernel):
 
     def described(self, hyper: Hyper, system: System) -> Array:
         """What the descriptor gives for a single system."""
-        named = {n: v for n, v in hyper.items() if n != "lengthscale"}
-        return describe(self.descriptor, system, named)
+        return describe(self.descriptor, system, _of_descriptor(hyper))
+
+    def descriptors(self, hyper: Mapping[str, Any]) -> tuple[tuple[Any, dict[str, Any]], ...]:
+        """The descriptor with its hyperparameters."""
+        return ((self.descriptor, _of_descriptor(hyper)),)
 
     def check_hyper(self, hyper: Mapping[str, Any]) -> None:
         """Refuse hyperparameters other than the expected ones.
@@ -59,6 +62,10 @@ class DescriptorKernel(SystemKernel):
         required = [n for n, p in named.items() if p.default is inspect.Parameter.empty]
         check_names(hyper, self.hyper_names, ("lengthscale", *required))
         check_positive("lengthscale", hyper["lengthscale"], ", in the unit of the descriptor")
+
+
+def _of_descriptor(hyper: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in hyper.items() if name != "lengthscale"}
 
 
 def _named(descriptor: Callable[..., Array]) -> dict[str, inspect.Parameter]:

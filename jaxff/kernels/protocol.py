@@ -27,6 +27,7 @@ __all__ = [
     "SystemKernel",
     "check_names",
     "check_positive",
+    "descriptors_of",
     "is_kernel",
     "of_features",
     "stage",
@@ -93,6 +94,11 @@ class SystemKernel:
     def compare(self, hyper: Hyper, query: Any, reference: Any) -> Array:
         """Kernel of the features of two systems."""
         return self(hyper, query, reference)
+
+    def descriptors(self, hyper: Mapping[str, Any]) -> tuple[tuple[Any, dict[str, Any]], ...]:
+        """All descriptors it is made of, each with its own hyperparameters."""
+        del hyper
+        return ()
 
     def check_hyper(self, hyper: Mapping[str, Any]) -> None:
         """Refuse hyperparameters that are missing, unknown or unusable.
@@ -167,6 +173,11 @@ def check_positive(name: str, value: Any, unit: str) -> None:
 def of_features(kernel: Any) -> tuple[str, ...]:
     """Hyperparameters that the features depend on; none if systems themselves are the features."""
     return tuple(getattr(kernel, "feature_names", ()))
+
+
+def descriptors_of(kernel: Any, hyper: Mapping[str, Any]) -> tuple[tuple[Any, dict[str, Any]], ...]:
+    """All descriptors a kernel is made of, with their hyperparameters, if it tells them."""
+    return kernel.descriptors(hyper) if hasattr(kernel, "descriptors") else ()
 
 
 def stage(kernel: Any, name: str) -> Any:

@@ -15,6 +15,7 @@ from jaxff.kernels.on_descriptor import DescriptorKernel, descriptor_key
 from jaxff.kernels.protocol import (
     Hyper,
     SystemKernel,
+    descriptors_of,
     is_kernel,
     of_features,
     stage,
@@ -109,6 +110,10 @@ class GlobalSymmetry(SystemKernel):
     def cutoffs(self) -> tuple[float, ...]:
         """What the kernel needs."""
         return tuple(getattr(self.kernel, "cutoffs", ()))
+
+    def descriptors(self, hyper: Mapping[str, Any]) -> tuple[tuple[Any, dict[str, Any]], ...]:
+        """Those of the kernel."""
+        return descriptors_of(self.kernel, hyper)
 
     def check_hyper(self, hyper: Mapping[str, Any]) -> None:
         """The check of the kernel."""
