@@ -65,6 +65,7 @@ class Fitted(NamedTuple):
 
     potential: Any
     params: Any
+    info: Any
 
 
 @functools.cache
@@ -74,5 +75,7 @@ def fitted(name: str) -> Fitted:
     potential = gdml.potential(kernel)
     params = potential.init(jax.random.key(0), binary(), hyper={"lengthscale": lengthscale})
     labels = {label: lennard_jones_labels()[label] for label in names}
-    params, _ = gdml.fit(potential, params, labels, solver=solvers.cholesky(), regularization=1e-12)
-    return Fitted(potential, params)
+    params, info = gdml.fit(
+        potential, params, labels, solver=solvers.cholesky(), regularization=1e-12
+    )
+    return Fitted(potential, params, info)

@@ -43,7 +43,7 @@ def model(request):
 
 
 def test_labels_of_a_crystal_are_reproduced(model):
-    name, (potential, params) = model
+    name, (potential, params, _) = model
     assert potential.cutoffs == bind(potential, params).cutoffs == (CUTOFF,)
     found = run(observe(bind(potential, params), NAMES), binary(), LISTS.allocate_stack(binary()))
     for label in KERNELS[name][2]:
@@ -52,7 +52,7 @@ def test_labels_of_a_crystal_are_reproduced(model):
 
 
 def test_forces_and_stress_are_derivatives_at_a_geometry_between(model):
-    energy_fn = bind(*model[1])
+    energy_fn = bind(*model[1][:2])
     system = single(binary(1, seed=7), 0)
     lists = rows(system)
     found = run(observe(energy_fn, NAMES), system, lists)
@@ -69,7 +69,7 @@ def test_forces_and_stress_are_derivatives_at_a_geometry_between(model):
 
 
 def test_an_atom_may_stand_in_any_cell(model):
-    energy_fn = bind(*model[1])
+    energy_fn = bind(*model[1][:2])
     system = single(binary(1, seed=7), 0)
     moved = system.replace(
         positions=system.positions + jnp.asarray([[1.0, -2, 0], [0, 1, 3]]) @ system.cell
@@ -81,7 +81,7 @@ def test_an_atom_may_stand_in_any_cell(model):
 
 
 def test_matrices_are_symmetric_and_positive(model):
-    name, (_, params) = model
+    name, (_, params, _) = model
     kernel, _, names = KERNELS[name]
     references = references_of(params)
     if name == "whole":
@@ -99,7 +99,7 @@ def test_matrices_are_symmetric_and_positive(model):
 
 @pytest.mark.slow
 def test_lists_of_loops_serve_in_dynamics():
-    energy_fn = bind(*fitted("whole"))
+    energy_fn = bind(*fitted("whole")[:2])
     system = single(binary(), 0)
     trajectory = dynamics.run(
         energy_fn, system, ensemble=dynamics.nve(timestep=0.25), steps=40, every=10,
@@ -114,8 +114,24 @@ def test_lists_of_loops_serve_in_dynamics():
     assert np.isclose(trajectory.potential_energy[-1], expected, rtol=1e-9)
 
 
+@pytest.mark.slow
+def test_variances_see_the_lists():
+    posterior = gdml.posterior(*fitted("whole"))
+    far = binary(1, seed=9)
+    far = far.replace(positions=far.positions.at[0, 0].add(0.6))
+    systems = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), binary(), far)
+    lists = LISTS.allocate_stack(systems)
+    exact = posterior.variance(systems, ("forces",), lists)["forces"]
+    assert exact[:4].max() < 1e-6 * exact[4].max()
+    bound = posterior.bound(8, ("forces",))
+    found = jax.jit(lambda b, s, n: b(s, n))(bound, single(far, 0), rows(single(far, 0)))
+    assert np.all(found["forces"] >= exact[4] * (1 - 1e-9))
+    with pytest.raises(ValueError, match="images within the cutoff"):
+        bound(single(far, 0))
+
+
 def test_missing_and_unfit_lists_are_refused():
-    potential, params = fitted("whole")
+    potential, params, _ = fitted("whole")
     energy_fn, system = bind(potential, params), single(binary(), 0)
     with pytest.raises(ValueError, match=r"needs neighbors within \(3.0,\) Å"):
         energy_fn(system)

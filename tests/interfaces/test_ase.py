@@ -2,7 +2,9 @@
 
 import ase.md.verlet
 import ase.optimize
+import jax
 import jax.numpy as jnp
+import kernel_models
 import numpy as np
 import pytest
 from ase import Atoms, units
@@ -202,3 +204,13 @@ def test_system_of_slabs_and_molecules():
     assert isinstance(system_of(slab), System)
     assert system_of(slab).pbc.tolist() == [True, True, False]
     assert system_of(Atoms("H", cell=[3, 3, 3])).cell is None
+
+
+def test_kernels_with_lists_are_not_filled_up():
+    case = kernel_models.WITH_LISTS["listed"]()
+    energy_fn = bind(*kernel_models.random_params(case))
+    system = jax.tree.map(lambda leaf: leaf[0], case.references)
+    atoms = atoms_of(system)
+    atoms.calc = JaxffCalculator(energy_fn, skin=0.3)
+    lists = neighbor_list(energy_fn.cutoffs).allocate(system)
+    assert np.isclose(atoms.get_potential_energy(), energy_fn(system, lists), rtol=1e-10)
