@@ -12,7 +12,8 @@ which those of Hessians are brought, add
 .. math:: \sum_{jpm} \lambda_m \left( f^2 h''(s)\, (d\cdot u_m)^2 + f h'(s)\, u_m\cdot u_m\right),
    \qquad u_m = J_j e_m,
 
-and :math:`-\lambda_m D^2x_j[e_m, e_m]` to :math:`w_j`.
+and :math:`-\lambda_m D^2x_j[e_m, e_m]` to :math:`w_j`. In a sum over atoms of the same element
+each atom has a row of its own, and pairs of different elements do not count.
 
 The descriptor is differentiated once per reference (a Jacobian-vector product) and once per query
 (a vector-Jacobian product); all pair work is matrix products between centred features. Centring
@@ -27,12 +28,23 @@ import jax.numpy as jnp
 from jaxff.gdml.labels import Adjoint, adjoint, moved, squares
 from jaxff.kernels.base import BaseKernel
 from jaxff.kernels.kernel import Kernel
+from jaxff.kernels.symmetrized import AtomicSum
 from jaxff.system import System
 from jaxff.types import Array
 
-__all__ = ["Expansion", "assemble", "contract", "expand", "expand_compiled", "lowered", "supports"]
+__all__ = [
+    "Expansion",
+    "RadialKernel",
+    "assemble",
+    "contract",
+    "expand",
+    "expand_compiled",
+    "lowered",
+    "supports",
+]
 
 Expansion = dict[str, Array]
+RadialKernel = Kernel | AtomicSum
 
 
 def supports(kernel: Any) -> bool:
@@ -42,14 +54,14 @@ def supports(kernel: Any) -> bool:
     only just smooth enough for forces see the square root.
     """
     return (
-        isinstance(kernel, Kernel)
+        isinstance(kernel, Kernel | AtomicSum)
         and isinstance(kernel.base, BaseKernel)
         and kernel.base.smoothness >= 4
     )
 
 
 def expand(
-    kernel: Kernel,
+    kernel: RadialKernel,
     hyper: dict[str, Array],
     references: System,
     coefficients: dict[str, Array],
@@ -70,16 +82,22 @@ def expand(
     energy_weights = coefficients.get("energy")
     if set(coefficients) <= {"forces", "energy"} and "forces" in coefficients:
         features, weights = contract(kernel, hyper, references, coefficients["forces"])
+        if isinstance(kernel, AtomicSum):
+            return _assemble_atoms(references.numbers, features, weights, energy_weights, None)
         return assemble(features, weights, energy_weights)
 
     def one(system: System, own: dict[str, Array], along: Array | None) -> tuple:
         return _contract_any(kernel, hyper, system, adjoint(system, own, along))
 
     features, weights, bends = jax.vmap(one)(references, coefficients, directions)
+    if isinstance(kernel, AtomicSum):
+        return _assemble_atoms(references.numbers, features, weights, energy_weights, bends)
     return assemble(features, weights, energy_weights, bends)
 
 
-def _contract_any(kernel: Kernel, hyper: dict[str, Array], system: System, own: Adjoint) -> tuple:
+def _contract_any(
+    kernel: RadialKernel, hyper: dict[str, Array], system: System, own: Adjoint
+) -> tuple:
     """Features, their contraction, and pairs of u and λ for coefficients of any labels."""
 
     def features(shift: dict[str, Array]) -> Array:
@@ -102,13 +120,13 @@ def _contract_any(kernel: Kernel, hyper: dict[str, Array], system: System, own: 
 
     directions, signs = squares(*own.pairs)
     axes, curvatures = jax.vmap(along)(directions)
-    return point, weights - signs @ curvatures, (axes, signs)
+    return point, weights - jnp.tensordot(signs, curvatures, 1), (axes, signs)
 
 
 def contract(
-    kernel: Kernel, hyper: dict[str, Array], references: System, tangents: Array
+    kernel: RadialKernel, hyper: dict[str, Array], references: System, tangents: Array
 ) -> tuple[Array, Array]:
-    """Features of the references and their derivatives along the tangents, both ``(N, D)``."""
+    """Features of the references and their derivatives along the tangents, leading axis: N."""
 
     def one(system: System, tangent: Array) -> tuple[Array, Array]:
         def features(positions: Array) -> Array:
@@ -155,6 +173,27 @@ def assemble(
         expansion["axis_offsets"] = jnp.einsum("nmd,nd->nm", axes, features)
         expansion["offsets"] -= jnp.sum(signs * jnp.sum(axes**2, axis=-1), axis=-1)
     return expansion
+
+
+def _assemble_atoms(
+    numbers: Array,
+    features: Array,
+    weights: Array,
+    energy_weights: Array | None,
+    bends: tuple[Array, Array] | None,
+) -> Expansion:
+    """Expansion with a row for each atom, and the ``species (N, atoms)`` of all rows."""
+    count, atoms, size = features.shape
+    if energy_weights is not None:
+        energy_weights = jnp.repeat(energy_weights, atoms)
+    if bends is not None:
+        axes, signs = bends
+        bends = (
+            jnp.swapaxes(axes, 1, 2).reshape(count * atoms, -1, size),
+            jnp.repeat(signs, atoms, 0),
+        )
+    rows = features.reshape(-1, size), weights.reshape(-1, size)
+    return assemble(*rows, energy_weights, bends) | {"species": numbers.astype(features.dtype)}
 
 
 def lowered(expansion: Expansion) -> Expansion:

@@ -18,6 +18,7 @@ from jaxff.gdml.generic import GenericOperator
 from jaxff.gdml.operator import GdmlOperator
 from jaxff.gdml.potential import KernelPotential, references_of
 from jaxff.gdml.radial_operator import operator_of
+from jaxff.kernels.kernel import Kernel
 from jaxff.linalg import solvers
 from jaxff.linalg.solvers import Solver
 from jaxff.potential import EnergyFn
@@ -208,7 +209,8 @@ def _operator(
     mesh: Mesh | None,
 ) -> GdmlOperator | GenericOperator:
     """The faster operator that holds for a kernel and some labels."""
-    if exp.supports(kernel) and "forces" in labels and not set(labels) - {"forces", "energy"}:
+    closed = isinstance(kernel, Kernel) and exp.supports(kernel)
+    if closed and "forces" in labels and not set(labels) - {"forces", "energy"}:
         return GdmlOperator(kernel, hyper, references, "energy" in labels, mesh)
     if mesh is not None:
         raise ValueError(

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from jaxff.gdml.expansion import Expansion
-from jaxff.kernels.kernel import Kernel
+from jaxff.gdml.expansion import Expansion, RadialKernel
+from jaxff.kernels.symmetrized import AtomicSum
 from jaxff.system import System
 from jaxff.types import Array, Float
 
@@ -37,7 +37,7 @@ class Predicted:
         expansion: From :func:`jaxff.gdml.expansion.expand`.
     """
 
-    kernel: Kernel
+    kernel: RadialKernel
     hyper: dict[str, Array]
     expansion: Expansion
 
@@ -66,18 +66,23 @@ class Predicted:
         return cls(kernel, *children)
 
 
-def query_features(kernel: Kernel, hyper: dict[str, Array], systems: System) -> Array:
+def query_features(kernel: RadialKernel, hyper: dict[str, Array], systems: System) -> Array:
     """Features of a stack of queries, ``(Q, D)``.
 
-    ``(Q, P, D)`` if the descriptor does not declare how its features permute.
+    ``(Q, P, D)`` if the descriptor does not declare how its features permute, ``(Q, atoms, D)`` for
+    sums over atoms.
     """
-    if kernel.feature_permutations is not None or kernel.permutations is None:
+    if (
+        isinstance(kernel, AtomicSum)
+        or kernel.feature_permutations is not None
+        or kernel.permutations is None
+    ):
         return jax.vmap(lambda s: kernel.features(hyper, s))(systems)
     return jax.vmap(lambda s: kernel.permuted_features(hyper, s))(systems)
 
 
 def predict_labels(
-    kernel: Kernel, hyper: dict[str, Array], expansion: Expansion, systems: System
+    kernel: RadialKernel, hyper: dict[str, Array], expansion: Expansion, systems: System
 ) -> tuple[Float[Array, " queries"], Float[Array, "queries atoms 3"]]:
     """Energies, without the constant, and forces of a stack of systems."""
 
@@ -91,7 +96,7 @@ def predict_labels(
 
 
 def evaluate(
-    kernel: Kernel, hyper: dict[str, Array], expansion: Expansion, queries: Array
+    kernel: RadialKernel, hyper: dict[str, Array], expansion: Expansion, queries: Array
 ) -> Float[Array, " queries"]:
     """Energies of query features, differentiable to every order the kernel allows.
 
@@ -124,7 +129,7 @@ def _instantiate(primal: Array, tangent: Any) -> Array:
 
 
 def energies(
-    kernel: Kernel, lengthscale: Array, expansion: Expansion, queries: Array
+    kernel: RadialKernel, lengthscale: Array, expansion: Expansion, queries: Array
 ) -> Float[Array, " queries"]:
     """Energies of query features, without the constant."""
     lengthscale = lengthscale.astype(expansion["features"].dtype)
@@ -140,24 +145,24 @@ def energies(
 
 
 def energies_and_gradients(
-    kernel: Kernel, lengthscale: Array, expansion: Expansion, queries: Array
+    kernel: RadialKernel, lengthscale: Array, expansion: Expansion, queries: Array
 ) -> tuple[Array, Array]:
     """Energies and their gradients with respect to the query features."""
-    index = kernel.feature_permutations
+    index = _permutations(kernel)
     lengthscale = lengthscale.astype(expansion["features"].dtype)
 
     def block(queries: Array) -> tuple[Array, Array]:
         permuted = _permuted(kernel, expansion, queries)
         pairs = _pairs(lengthscale, expansion, permuted)
         factor = 2.0 / lengthscale**2
-        slope = factor * kernel.base.derivative(1, pairs.scaled)
-        curvature = factor**2 * kernel.base.derivative(2, pairs.scaled)
+        slope = factor * pairs.derivative(kernel, 1)
+        curvature = factor**2 * pairs.derivative(kernel, 2)
         radial = curvature * pairs.projections
         energy = _sum_terms(kernel, lengthscale, expansion, pairs)
         if "energy_weights" in expansion:
             radial += slope * expansion["energy_weights"][:, None]
         if pairs.bends is not None:
-            radial += factor**3 * kernel.base.derivative(3, pairs.scaled) * pairs.bends
+            radial += factor**3 * pairs.derivative(kernel, 3) * pairs.bends
         gradient = expansion["weights_t"] @ slope - expansion["features_t"] @ radial
         gradient += jnp.sum(radial, axis=0) * permuted
         if pairs.along is not None:
@@ -175,9 +180,14 @@ def energies_and_gradients(
     return _by_blocks(kernel, expansion, block, queries)
 
 
-def _permuted(kernel: Kernel, expansion: Expansion, queries: Array) -> Array:
+def _permutations(kernel: RadialKernel) -> np.ndarray | None:
+    """How features permute, where rows of queries are not permuted already."""
+    return None if isinstance(kernel, AtomicSum) else kernel.feature_permutations
+
+
+def _permuted(kernel: RadialKernel, expansion: Expansion, queries: Array) -> Array:
     """Centred queries under every permutation, as columns: ``(D, queries · P)``."""
-    index = kernel.feature_permutations
+    index = _permutations(kernel)
     rows = queries if index is None else queries[:, index]
     centred = rows.reshape(-1, rows.shape[-1]).T - expansion["center"][:, None]
     return centred.astype(expansion["features"].dtype)
@@ -194,20 +204,32 @@ class _Pairs(NamedTuple):
         along: Projections ``d·u``, with an axis of u in the middle, where there are second
             derivatives.
         bends: Sum of their squares times λ.
+        counted: In sums over atoms, 1 for pairs of the same element and 0 for others.
     """
 
     scaled: Float[Array, "N queries"]
     projections: Float[Array, "N queries"]
     along: Float[Array, "N M queries"] | None
     bends: Float[Array, "N queries"] | None
+    counted: Float[Array, "N queries"] | None
+
+    def derivative(self, kernel: RadialKernel, order: int) -> Array:
+        """Derivative of the profile of each pair that counts."""
+        values = kernel.base.derivative(order, self.scaled)
+        return values if self.counted is None else values * self.counted
 
 
 def _pairs(lengthscale: Array, expansion: Expansion, permuted: Array) -> _Pairs:
+    counted = None
+    if "species" in expansion:  # queries list the same atoms in the same order
+        species = expansion["species"]
+        same = (species.reshape(-1, 1) == species[0]) & (species[0] > 0)
+        counted = jnp.tile(same.astype(permuted.dtype), permuted.shape[1] // species.shape[1])
     projections = expansion["weights"] @ permuted - expansion["offsets"][:, None]
     if "axes" not in expansion:
         squares = jnp.sum(permuted**2, axis=0) + expansion["squares"][:, None]
         scaled = (squares - 2.0 * (expansion["features"] @ permuted)) / lengthscale**2
-        return _Pairs(scaled, projections, None, None)
+        return _Pairs(scaled, projections, None, None, counted)
     # Direct differences: a kernel that is only just smooth enough would see the root of rounding.
     differences = expansion["features"][:, :, None] - permuted[None]
     scaled = jnp.sum(differences**2, axis=1) / lengthscale**2
@@ -215,26 +237,29 @@ def _pairs(lengthscale: Array, expansion: Expansion, permuted: Array) -> _Pairs:
     along = (axes.reshape(-1, axes.shape[-1]) @ permuted).reshape(*signs.shape, -1)
     along -= expansion["axis_offsets"][..., None]
     bends = jnp.sum(signs[..., None] * along**2, axis=1)
-    return _Pairs(scaled, projections, along, bends)
+    return _Pairs(scaled, projections, along, bends, counted)
 
 
-def _sum_terms(kernel: Kernel, lengthscale: Array, expansion: Expansion, pairs: _Pairs) -> Array:
+def _sum_terms(
+    kernel: RadialKernel, lengthscale: Array, expansion: Expansion, pairs: _Pairs
+) -> Array:
     """Energy of each permuted query, summed over references."""
     factor = 2.0 / lengthscale**2
-    slope = factor * kernel.base.derivative(1, pairs.scaled)
+    slope = factor * pairs.derivative(kernel, 1)
     energy = jnp.sum(slope * pairs.projections, axis=0)
     if "energy_weights" in expansion:
-        energy += expansion["energy_weights"] @ kernel.base.derivative(0, pairs.scaled)
+        energy += expansion["energy_weights"] @ pairs.derivative(kernel, 0)
     if pairs.bends is not None:
-        curvature = factor**2 * kernel.base.derivative(2, pairs.scaled)
+        curvature = factor**2 * pairs.derivative(kernel, 2)
         energy += jnp.sum(curvature * pairs.bends, axis=0)
     return energy
 
 
-def _by_blocks(kernel: Kernel, expansion: Expansion, function: Any, queries: Array) -> Any:
+def _by_blocks(kernel: RadialKernel, expansion: Expansion, function: Any, queries: Array) -> Any:
     """Map over blocks of queries that fit the cache; the last block is filled up."""
     count = expansion["features"].shape[0]
-    entries = kernel.order * (count + (expansion["signs"].size if "axes" in expansion else 0))
+    images = queries.shape[1] if queries.ndim == 3 else kernel.order
+    entries = images * (count + (expansion["signs"].size if "axes" in expansion else 0))
     block = max(1, _BLOCK_ELEMENTS // entries)
     count = len(queries)
     if count <= block:

@@ -13,6 +13,7 @@ from jaxff.gdml.expansion import expand_compiled, supports
 from jaxff.gdml.generic import GenericOperator, observed
 from jaxff.gdml.label_blocks import label_blocks, order_of_rows, pairs_of, prepare, prepare_queries
 from jaxff.gdml.prediction import Predicted
+from jaxff.kernels.kernel import Kernel
 from jaxff.linalg.memory import lower_square
 from jaxff.system import System
 from jaxff.types import Array, Float
@@ -25,9 +26,10 @@ _ELEMENTS = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class RadialOperator(GenericOperator):
-    """The matrix of :class:`jaxff.gdml.generic.GenericOperator` from closed forms.
+    """The matrix of :class:`jaxff.gdml.generic.GenericOperator` by matrix products.
 
-    Single columns and the diagonal are computed as there.
+    Products with a vector and, but for sums over atoms, the dense matrix have closed forms. Single
+    columns and the diagonal are computed as there.
     """
 
     def matvec(self, vector: Float[Array | np.ndarray, " n"]) -> Float[Array, " n"]:
@@ -47,6 +49,8 @@ class RadialOperator(GenericOperator):
 
         With ``lower`` its upper triangle is left untouched. Of two equal entries one is computed.
         """
+        if not isinstance(self.kernel, Kernel):
+            return super().dense(lower=lower, progress=progress)
         size = self.size
         result = lower_square(size) if lower else np.empty((size, size), order="F")
         for row, column, block in self._blocks():

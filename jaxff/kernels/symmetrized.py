@@ -21,7 +21,7 @@ from jaxff.kernels.protocol import (
     stage,
 )
 from jaxff.system import System
-from jaxff.types import Array
+from jaxff.types import Array, Float
 
 __all__ = [
     "AtomicSum",
@@ -205,8 +205,8 @@ class AtomicSum(DescriptorKernel):
     def _content(self) -> tuple:
         return descriptor_key(self.descriptor), self.base
 
-    def query(self, hyper: Hyper, system: System) -> dict[str, Array]:
-        """Features of all atoms, and their elements, as floats: these have tangents, all zero.
+    def features(self, hyper: Hyper, system: System) -> Float[Array, "atoms features"]:
+        """Features of all atoms.
 
         Raises:
             ValueError: If the descriptor does not give one row per atom.
@@ -217,6 +217,11 @@ class AtomicSum(DescriptorKernel):
                 f"a kernel on atoms needs features of shape ({system.atom_count}, features), one "
                 f"row per atom, got {features.shape}; for features of the whole system use Kernel"
             )
+        return features
+
+    def query(self, hyper: Hyper, system: System) -> dict[str, Array]:
+        """Features of all atoms, and their elements, as floats: these have tangents, all zero."""
+        features = self.features(hyper, system)
         return {"features": features, "numbers": system.numbers.astype(features.dtype)}
 
     def reference(self, hyper: Hyper, system: System) -> dict[str, Array]:

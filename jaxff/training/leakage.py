@@ -41,7 +41,11 @@ def shared_geometries(
     if is_jet(expansion):
         known = np.asarray(_flat_rows(expansion["points"]))
     else:
-        known = np.asarray(expansion["features"] + expansion["center"])
+        rows = expansion["features"] + expansion["center"]
+        if "species" in expansion:  # a row for each atom
+            species = expansion["species"]
+            rows = {"features": rows.reshape(*species.shape, -1), "numbers": species}
+        known = np.asarray(_flat_rows(rows))
     queries = np.asarray(_features(potential.kernel, params["hyper"], systems))
     # Equal rows agree in any projection: one sort of the references finds the few candidates.
     line = np.random.default_rng(_SEED).normal(size=known.shape[1])

@@ -18,9 +18,10 @@ from jaxff.gdml.jets import Expanded, expand_compiled
 from jaxff.gdml.labels import ORDERS, squares
 from jaxff.gdml.observation import observe_packed
 from jaxff.gdml.radial_operator import RadialOperator, operator_of
-from jaxff.kernels import Kernel, matern32, matern52, matern72, rbf
+from jaxff.kernels import AtomicSum, Kernel, matern32, matern52, matern72, rbf
 from jaxff.linalg import solvers
 from jaxff.system import System
+from jaxff.training.leakage import shared_geometries
 
 DIRECTIONS = np.random.default_rng(1).normal(size=(3, 2, 3, 3))
 CASES = {
@@ -31,6 +32,12 @@ CASES = {
     "virial": (log_distances, rbf, ("forces", "virial"), None),
 }
 SLOW = ("both", "virial")
+
+
+def near(system: System, neighbors=None):
+    """Features of an atom: sums over the others."""
+    square = jnp.sum((system.positions[:, None] - system.positions) ** 2, axis=-1)
+    return jnp.stack([jnp.sum(jnp.exp(-a * square), axis=1) for a in (0.5, 1.0)], axis=1)
 
 
 def made(kind, name: str, references: System | None = None):
@@ -122,6 +129,32 @@ def test_predictions_elsewhere_are_those_of_the_general_path():
     for name in ("forces", "hessian"):
         size = np.abs(expected[name]).max()
         assert np.abs(found[name] - expected[name]).max() <= 1e-10 * size
+
+
+@pytest.mark.parametrize(
+    "names", [("forces", "energy"), pytest.param(("energy", "hessian"), marks=pytest.mark.slow)]
+)
+def test_sums_over_atoms_predict_by_matrix_products(names):
+    """Products with the matrix, and with it predictions, are those of the general path."""
+    hyper = {"lengthscale": jnp.asarray(0.8)}
+    made = [
+        kind(AtomicSum(near, matern52), hyper, water(3), names)
+        for kind in (GenericOperator, operator_of)
+    ]
+    assert isinstance(made[1], RadialOperator)
+    matrix = made[0].dense()
+    vector = np.random.default_rng(0).normal(size=made[0].size)
+    expected = matrix @ vector
+    assert np.abs(made[1].matvec(vector) - expected).max() <= 1e-11 * np.abs(expected).max()
+    assert np.abs(made[1].dense() - matrix).max() <= 1e-13 * np.abs(matrix).max()
+
+
+def test_models_of_sums_over_atoms_know_their_references():
+    references = water(3)
+    potential = gdml.potential(AtomicSum(near, matern52))
+    params = potential.init(jax.random.key(0), references, hyper={"lengthscale": 0.8})
+    both = jax.tree.map(lambda *x: jnp.concatenate(x), references, water(2, seed=5))
+    assert shared_geometries(potential, params, both).tolist() == [True] * 3 + [False] * 2
 
 
 def test_kernels_choose_their_operator():
