@@ -164,7 +164,7 @@ def _model_rows(model: LoadedModel) -> list[tuple[str, str]]:
     about = model.provenance
     length = about.length_unit if about else "Ang"
     scale = float(params["hyper"]["lengthscale"]) * units.to_angstrom(length)
-    constrained = not {"energy_weights", "values"}.isdisjoint(params["expansion"])
+    constrained = "energy" in params.get("coefficients", {})
     rows = [
         ("kind", f"kernel model: {_name(kernel.descriptor)}, {kernel.base.name}"),
         ("atoms", f"{formula(params['numbers'])}: {symbols(params['numbers'])}"),

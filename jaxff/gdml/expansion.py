@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxff.gdml.labels import Adjoint, adjoint, moved, squares
+from jaxff.kernels.algebra import Scaled, Sum, part
 from jaxff.kernels.base import BaseKernel
 from jaxff.kernels.kernel import Kernel
 from jaxff.kernels.symmetrized import AtomicSum
@@ -53,6 +54,10 @@ def supports(kernel: Any) -> bool:
     Its products round the distance of coincident points to some 1e-16, of which kernels that are
     only just smooth enough for forces see the square root.
     """
+    if isinstance(kernel, Sum):
+        return all(supports(part) for part in kernel.kernels)
+    if isinstance(kernel, Scaled):
+        return supports(kernel.kernel)
     return (
         isinstance(kernel, Kernel | AtomicSum)
         and isinstance(kernel.base, BaseKernel)
@@ -61,12 +66,12 @@ def supports(kernel: Any) -> bool:
 
 
 def expand(
-    kernel: RadialKernel,
+    kernel: Any,
     hyper: dict[str, Array],
     references: System,
     coefficients: dict[str, Array],
     directions: Array | None = None,
-) -> Expansion:
+) -> dict[str, Any]:
     """Features of the references and their contraction with the coefficients.
 
     Args:
@@ -77,8 +82,13 @@ def expand(
         directions: Of ``hessian_vector``, ``(N, directions, atoms, 3)``.
 
     Returns:
-        See :func:`assemble`.
+        See :func:`assemble`; of a sum of kernels one for each part, by name.
     """
+    given = references, coefficients, directions
+    if isinstance(kernel, Sum):
+        return {name: expand(own, part(hyper, name), *given) for name, own in kernel.parts}
+    if isinstance(kernel, Scaled):
+        return expand(kernel.kernel, kernel.own_hyper(hyper), *given)
     energy_weights = coefficients.get("energy")
     if set(coefficients) <= {"forces", "energy"} and "forces" in coefficients:
         features, weights = contract(kernel, hyper, references, coefficients["forces"])

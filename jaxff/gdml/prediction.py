@@ -9,6 +9,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from jaxff.gdml.expansion import Expansion, RadialKernel
+from jaxff.kernels.algebra import Scaled, Sum, part
 from jaxff.kernels.symmetrized import AtomicSum
 from jaxff.system import System
 from jaxff.types import Array, Float
@@ -37,9 +38,9 @@ class Predicted:
         expansion: From :func:`jaxff.gdml.expansion.expand`.
     """
 
-    kernel: RadialKernel
+    kernel: Any
     hyper: dict[str, Array]
-    expansion: Expansion
+    expansion: dict[str, Any]
 
     def __call__(self, system: System, neighbors: Any = None) -> Array:
         """Energies of a single system or a stack, without the constant."""
@@ -47,8 +48,7 @@ class Predicted:
         flat = jax.tree.map(
             lambda leaf: leaf.reshape(-1, *leaf.shape[len(system.batch_shape) :]), system
         )
-        queries = query_features(self.kernel, self.hyper, flat)
-        energy = evaluate(self.kernel, self.hyper, self.expansion, queries)
+        energy = _composed(self.kernel, self.hyper, self.expansion, flat)
         return energy.reshape(system.batch_shape)
 
     @property
@@ -64,6 +64,22 @@ class Predicted:
     def tree_unflatten(cls, kernel, children) -> "Predicted":
         """Rebuild around (possibly placeholder) arrays."""
         return cls(kernel, *children)
+
+
+def _composed(
+    kernel: Any, hyper: dict[str, Array], expansion: dict[str, Any], systems: System
+) -> Float[Array, " queries"]:
+    """Energies of a stack of systems, for sums and multiples of radial kernels too."""
+    if isinstance(kernel, Sum):
+        parts = [
+            _composed(own, part(hyper, name), expansion[name], systems)
+            for name, own in kernel.parts
+        ]
+        return jnp.sum(jnp.stack(parts), axis=0)
+    if isinstance(kernel, Scaled):
+        own = kernel.own_hyper(hyper)
+        return kernel.factor_of(hyper) * _composed(kernel.kernel, own, expansion, systems)
+    return evaluate(kernel, hyper, expansion, query_features(kernel, hyper, systems))
 
 
 def query_features(kernel: RadialKernel, hyper: dict[str, Array], systems: System) -> Array:
@@ -259,8 +275,11 @@ def _by_blocks(kernel: RadialKernel, expansion: Expansion, function: Any, querie
     """Map over blocks of queries that fit the cache; the last block is filled up."""
     count = expansion["features"].shape[0]
     images = queries.shape[1] if queries.ndim == 3 else kernel.order
+    room = _BLOCK_ELEMENTS
+    if "species" in expansion:  # long features make wide products worth more than the cache
+        room *= max(1, expansion["features"].shape[1] // 32)
     entries = images * (count + (expansion["signs"].size if "axes" in expansion else 0))
-    block = max(1, _BLOCK_ELEMENTS // entries)
+    block = max(1, room // entries)
     count = len(queries)
     if count <= block:
         return function(queries)

@@ -251,7 +251,7 @@ class Scaled(SystemKernel):
 
     def descriptors(self, hyper: Mapping[str, Any]) -> tuple[tuple[Any, dict[str, Any]], ...]:
         """Those of the kernel."""
-        return descriptors_of(self.kernel, self._own(hyper))
+        return descriptors_of(self.kernel, self.own_hyper(hyper))
 
     def check_hyper(self, hyper: Mapping[str, Any]) -> None:
         """Refuse hyperparameters that are missing, unknown or unusable.
@@ -263,27 +263,33 @@ class Scaled(SystemKernel):
             if self.name not in hyper:
                 raise ValueError(f"hyper must name {self.hyper_names}; missing [{self.name!r}]")
             check_positive(self.name, hyper[self.name], "")
-        self.kernel.check_hyper(self._own(hyper))
+        self.kernel.check_hyper(self.own_hyper(hyper))
 
     def check_systems(self, hyper: Hyper, systems: System) -> None:
         """The check of the kernel."""
         if hasattr(self.kernel, "check_systems"):
-            self.kernel.check_systems(self._own(hyper), systems)
+            self.kernel.check_systems(self.own_hyper(hyper), systems)
 
     def query(self, hyper: Hyper, system: System) -> Any:
         """Features of the kernel."""
-        return stage(self.kernel, "query")(self._own(hyper), system)
+        return stage(self.kernel, "query")(self.own_hyper(hyper), system)
 
     def reference(self, hyper: Hyper, system: System) -> Any:
         """Features of the kernel."""
-        return stage(self.kernel, "reference")(self._own(hyper), system)
+        return stage(self.kernel, "reference")(self.own_hyper(hyper), system)
 
     def compare(self, hyper: Hyper, query: Any, reference: Any) -> Array:
         """The kernel times the factor."""
-        factor = hyper[self.name] if self.factor is None else self.factor
-        return factor * stage(self.kernel, "compare")(self._own(hyper), query, reference)
+        return self.factor_of(hyper) * stage(self.kernel, "compare")(
+            self.own_hyper(hyper), query, reference
+        )
 
-    def _own(self, hyper: Mapping[str, Any]) -> dict[str, Any]:
+    def factor_of(self, hyper: Mapping[str, Any]) -> Any:
+        """The factor, fixed or among the hyperparameters."""
+        return hyper[self.name] if self.factor is None else self.factor
+
+    def own_hyper(self, hyper: Mapping[str, Any]) -> dict[str, Any]:
+        """Hyperparameters of the kernel itself."""
         if self.factor is not None:
             return dict(hyper)
         return {name: value for name, value in hyper.items() if name != self.name}

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxff.gdml.jets import is_jet
 from jaxff.gdml.potential import KernelPotential
+from jaxff.kernels.algebra import Scaled, Sum
 from jaxff.kernels.protocol import stage
 from jaxff.system import System
 from jaxff.types import Array, Bool, Params
@@ -41,11 +42,7 @@ def shared_geometries(
     if is_jet(expansion):
         known = np.asarray(_flat_rows(expansion["points"]))
     else:
-        rows = expansion["features"] + expansion["center"]
-        if "species" in expansion:  # a row for each atom
-            species = expansion["species"]
-            rows = {"features": rows.reshape(*species.shape, -1), "numbers": species}
-        known = np.asarray(_flat_rows(rows))
+        known = np.asarray(_flat_rows(_points(potential.kernel, expansion)))
     queries = np.asarray(_features(potential.kernel, params["hyper"], systems))
     # Equal rows agree in any projection: one sort of the references finds the few candidates.
     line = np.random.default_rng(_SEED).normal(size=known.shape[1])
@@ -60,6 +57,19 @@ def shared_geometries(
         near = known[order[first[index] : last[index]]]
         found[index] = np.min(np.linalg.norm(near - queries[index], axis=1)) <= reach[index]
     return found
+
+
+def _points(kernel: Any, expansion: dict[str, Any]) -> Any:
+    """Features of the references, in the structure of those of queries."""
+    if isinstance(kernel, Sum):
+        return tuple(_points(own, expansion[name]) for name, own in kernel.parts)
+    if isinstance(kernel, Scaled):
+        return _points(kernel.kernel, expansion)
+    rows = expansion["features"] + expansion["center"]
+    if "species" not in expansion:
+        return rows
+    species = expansion["species"]  # there is a row for each atom
+    return {"features": rows.reshape(*species.shape, -1), "numbers": species}
 
 
 def _features(kernel: Any, hyper: dict[str, Array], systems: System) -> Array:

@@ -18,7 +18,7 @@ from jaxff.gdml.jets import Expanded, expand_compiled
 from jaxff.gdml.labels import ORDERS, squares
 from jaxff.gdml.observation import observe_packed
 from jaxff.gdml.radial_operator import RadialOperator, operator_of
-from jaxff.kernels import AtomicSum, Kernel, matern32, matern52, matern72, rbf
+from jaxff.kernels import AtomicSum, Kernel, Scaled, matern32, matern52, matern72, rbf
 from jaxff.linalg import solvers
 from jaxff.system import System
 from jaxff.training.leakage import shared_geometries
@@ -131,16 +131,24 @@ def test_predictions_elsewhere_are_those_of_the_general_path():
         assert np.abs(found[name] - expected[name]).max() <= 1e-10 * size
 
 
+COMPOSED = {
+    "atoms": (AtomicSum(near, matern52), ("forces", "energy")),
+    "atoms_hessian": (AtomicSum(near, matern52), ("energy", "hessian")),
+    "sum": (
+        Kernel(inverse_distances, matern52, SWAP) + Scaled(0.5 * AtomicSum(near, rbf)),
+        ("forces", "energy"),
+    ),
+}
+
+
 @pytest.mark.parametrize(
-    "names", [("forces", "energy"), pytest.param(("energy", "hessian"), marks=pytest.mark.slow)]
+    "name", ["atoms", "sum", pytest.param("atoms_hessian", marks=pytest.mark.slow)]
 )
-def test_sums_over_atoms_predict_by_matrix_products(names):
+def test_sums_predict_by_matrix_products(name):
     """Products with the matrix, and with it predictions, are those of the general path."""
-    hyper = {"lengthscale": jnp.asarray(0.8)}
-    made = [
-        kind(AtomicSum(near, matern52), hyper, water(3), names)
-        for kind in (GenericOperator, operator_of)
-    ]
+    kernel, names = COMPOSED[name]
+    hyper = {name: jnp.asarray(0.8) for name in kernel.hyper_names}
+    made = [kind(kernel, hyper, water(3), names) for kind in (GenericOperator, operator_of)]
     assert isinstance(made[1], RadialOperator)
     matrix = made[0].dense()
     vector = np.random.default_rng(0).normal(size=made[0].size)
@@ -149,10 +157,11 @@ def test_sums_over_atoms_predict_by_matrix_products(names):
     assert np.abs(made[1].dense() - matrix).max() <= 1e-13 * np.abs(matrix).max()
 
 
-def test_models_of_sums_over_atoms_know_their_references():
-    references = water(3)
-    potential = gdml.potential(AtomicSum(near, matern52))
-    params = potential.init(jax.random.key(0), references, hyper={"lengthscale": 0.8})
+def test_models_of_sums_know_their_references():
+    references, kernel = water(3), COMPOSED["sum"][0]
+    potential = gdml.potential(kernel)
+    hyper = dict.fromkeys(kernel.hyper_names, 0.8)
+    params = potential.init(jax.random.key(0), references, hyper=hyper)
     both = jax.tree.map(lambda *x: jnp.concatenate(x), references, water(2, seed=5))
     assert shared_geometries(potential, params, both).tolist() == [True] * 3 + [False] * 2
 
