@@ -39,7 +39,7 @@ def check(
     Raises:
         TypeError: If it cannot be traced, or does not return one floating-point array.
         ValueError: If features have another shape than ``(features,)`` or ``(atoms, features)``,
-            are not finite, or have wrong derivatives.
+            are not finite, do not change as atoms move, or have wrong derivatives.
 
     Warns:
         UserWarning: If rotation or translation of the whole system changes the features: forces
@@ -52,6 +52,11 @@ def check(
     step = _step(system)
     numeric = (values[4] - values[3]) / (2 * step)
     size = max(np.abs(numeric).max(), np.abs(slopes[0]).max())
+    if size == 0.0:
+        raise ValueError(
+            "no feature changes when the atoms move, so that there would be no forces: look for "
+            "rounding, integer types, stop_gradient, or a cutoff that reaches no other atom"
+        )
     noise = np.finfo(values.dtype).eps * np.abs(values[0]).max() / step
     worst = int(np.argmax(np.abs(numeric - slopes[0])))
     if np.abs(numeric - slopes[0])[worst] > 1e-3 * size + 10 * noise:

@@ -70,6 +70,7 @@ def test_dependence_on_place_or_orientation_is_told():
         (lambda s, n=None: squares(s)[0], ValueError, r"got \(\)"),
         (lambda s, n=None: jnp.ones((3, 2)) * s.positions[0, 0], ValueError, r"\(5, features\)"),
         (lambda s, n=None: squares(s)[:0], ValueError, r"got \(0,\)"),
+        (lambda s, n=None: jnp.round(squares(s)), ValueError, "no feature changes when the atoms"),
         (lambda s, n=None: (squares(s),), TypeError, "one array of features, got tuple"),
         (lambda s, n=None: s.numbers, TypeError, "must be floating point, got int"),
         (lambda s, n=None: jnp.log(-squares(s)), ValueError, "value of feature 0 is not finite"),
