@@ -69,8 +69,9 @@ def _of_descriptor(hyper: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _named(descriptor: Callable[..., Array]) -> dict[str, inspect.Parameter]:
-    parameters = inspect.signature(descriptor).parameters
-    return {n: p for n, p in parameters.items() if n not in ("system", "neighbors")}
+    """Keywords of a descriptor beside the system, its first argument, and the neighbors."""
+    _, *others = inspect.signature(descriptor).parameters.items()
+    return {n: p for n, p in others if n != "neighbors"}
 
 
 def descriptor_key(descriptor: Callable[..., Array]) -> Any:

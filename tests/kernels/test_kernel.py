@@ -45,6 +45,15 @@ def test_hyperparameters_reach_the_descriptor_by_name():
     assert np.allclose(found, inverse_distances(single()) ** 2)
 
 
+def test_the_first_argument_of_a_descriptor_may_have_any_name():
+    def squares(atoms, neighbors=None, *, factor):
+        return factor * jnp.sum(atoms.positions**2, axis=-1)
+
+    kernel = Kernel(squares, rbf)
+    assert kernel.hyper_names == ("lengthscale", "factor")
+    kernel.check_hyper({"lengthscale": 1.0, "factor": 2.0})
+
+
 @pytest.mark.parametrize(
     ("hyper", "message"),
     [
