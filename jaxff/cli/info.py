@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from jaxff import units
+from jaxff import descriptors, units
 from jaxff.cli.console import say
 from jaxff.cli.files import (
     LoadedModel,
@@ -209,4 +209,7 @@ def _provenance_rows(about: Provenance) -> list[tuple[str, str]]:
 
 
 def _name(function: object) -> str:
+    known = descriptors.record(function)
+    if known is not None:
+        return known[0]
     return str(getattr(function, "name", None) or getattr(function, "__name__", function))

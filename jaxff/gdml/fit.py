@@ -176,7 +176,7 @@ def fit(
 
 
 def residual_labels(
-    energy_fn: EnergyFn, systems: System, labels: Mapping[str, Any]
+    energy_fn: EnergyFn, systems: System, labels: Mapping[str, Any], neighbors: Any = None
 ) -> dict[str, np.ndarray]:
     """Labels minus what a baseline predicts: what a kernel on top of it must learn.
 
@@ -186,8 +186,9 @@ def residual_labels(
         energy_fn: The baseline; it must accept a stack.
         systems: Stack of the labelled systems.
         labels: Labels by name.
+        neighbors: Lists of the stack, if the baseline needs some.
     """
-    predicted = jax.jit(observe(energy_fn, tuple(labels)))(systems)
+    predicted = jax.jit(observe(energy_fn, tuple(labels)))(systems, neighbors)
     return {name: np.asarray(value) - np.asarray(predicted[name]) for name, value in labels.items()}
 
 

@@ -168,3 +168,14 @@ def test_molecules_need_no_lists():
     # Lists of other parts of a sum do not disturb.
     lists = neighbor_list(1.0).allocate(single(oxides, 0))
     assert bind(potential, params)(single(oxides, 0), lists) == 0.0
+
+
+def test_baselines_may_need_lists():
+    """What a kernel that reproduces the labels leaves of them."""
+    potential, params, _ = fitted("atoms")
+    labels = lennard_jones_labels()
+    rest = gdml.residual_labels(
+        bind(potential, params), binary(), labels, LISTS.allocate_stack(binary())
+    )
+    for name, value in labels.items():
+        assert np.abs(rest[name]).max() < 1e-3 * np.abs(value).max()
