@@ -62,8 +62,8 @@ def problem(potential: KernelPotential, params: Params, labels: Mapping[str, Any
     return Problem(potential.kernel, references, checked, directions, scale)
 
 
-def _system(of: Problem, free: Mapping[str, Any]) -> tuple[GenericOperator, Array, Array]:
-    """The operator, the Cholesky factor of the regularised matrix, and the scaled labels."""
+def _covariance(of: Problem, free: Mapping[str, Any]) -> tuple[GenericOperator, Array, Array]:
+    """The operator, the regularised matrix, and the scaled labels."""
     operator = GenericOperator(
         of.kernel, dict(free["hyper"]), of.references, tuple(of.labels), of.directions
     )
@@ -73,12 +73,27 @@ def _system(of: Problem, free: Mapping[str, Any]) -> tuple[GenericOperator, Arra
         for name in operator.names
     ])  # fmt: skip
     diagonal = free["regularization"] + variance
-    factor = jnp.linalg.cholesky(matrix(operator) + jnp.diag(diagonal))
-    return operator, factor, jnp.asarray(operator.ravel(of.labels)) / of.scale
+    covariance = matrix(operator) + jnp.diag(diagonal)
+    return operator, covariance, jnp.asarray(operator.ravel(of.labels)) / of.scale
+
+
+def _internal(of: Problem) -> Any:
+    """Labels without net forces and torques, as orthonormal columns ``(n, m)``, or ``None``."""
+    if "forces" not in of.labels:
+        return None
+    from scipy.linalg import block_diag
+
+    axes, rigid = lab.rigid_motions(of.references)
+    rest = sum(np.size(value) for name, value in of.labels.items() if name != "forces")
+    return block_diag(*axes[:, :, rigid:], np.eye(rest))  # forces are the first of all labels
 
 
 def log_likelihood(of: Problem, free: Mapping[str, Any], amplitude: float | None = None) -> Array:
     r"""Log marginal likelihood of the scaled labels, differentiable by ``free``.
+
+    Forces enter without the net force and torque of each reference, which no energy of internal
+    coordinates has: as labels that are zero and predicted to be zero, the more of them the
+    smaller the noise, they would speak for no noise at all.
 
     .. math:: -\tfrac12 y^T C^{-1} y - \tfrac12 \log\det C - \tfrac n2 \log 2\pi,\quad
        C = a\,(K + \Lambda)
@@ -90,7 +105,11 @@ def log_likelihood(of: Problem, free: Mapping[str, Any], amplitude: float | None
         free: ``hyper``, ``regularization`` and, optionally, ``noise`` by label, in its unit.
         amplitude: a; with ``None`` the most likely one.
     """
-    _, factor, labels = _system(of, free)
+    covariance, labels = _covariance(of, free)[1:]
+    basis = _internal(of)
+    if basis is not None:
+        covariance, labels = basis.T @ covariance @ basis, basis.T @ labels
+    factor = jnp.linalg.cholesky(covariance)
     white = jax.scipy.linalg.solve_triangular(factor, labels, lower=True)
     size = labels.size
     quadratic = jnp.sum(white**2)
@@ -111,7 +130,8 @@ def validation_error(
         expected: Their forces in eV/Å.
         neighbors: Their lists, of periodic systems if the kernel declares cutoffs.
     """
-    operator, factor, labels = _system(of, free)
+    operator, covariance, labels = _covariance(of, free)
+    factor = jnp.linalg.cholesky(covariance)
     solution = jax.scipy.linalg.cho_solve((factor, True), labels) * of.scale
     jets = expand(
         of.kernel, operator.hyper, of.references, operator.unravel(solution), of.directions

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxff.gdml.fit import FitInfo
 from jaxff.gdml.generic import GenericOperator, tile, unit_jets
-from jaxff.gdml.labels import ordered, packed_shapes, unit
+from jaxff.gdml.labels import ordered, packed_shapes, rigid_motions, unit
 from jaxff.gdml.potential import KernelPotential, references_of
 from jaxff.gdml.radial_operator import operator_of
 from jaxff.kernels.listed import listed
@@ -227,5 +227,27 @@ def posterior(
     factor = np.linalg.cholesky(matrix)
     if amplitude is None:
         coefficients = operator.ravel(params["coefficients"]) / info.scale
-        amplitude = float(np.mean((factor.T @ coefficients) ** 2))
+        amplitude = _likely_amplitude(operator, diagonal, factor, coefficients)
     return Posterior(operator, diagonal, factor, amplitude * info.scale**2)
+
+
+def _likely_amplitude(
+    operator: GenericOperator, diagonal: np.ndarray, factor: np.ndarray, coefficients: np.ndarray
+) -> float:
+    """The most likely amplitude: the mean square of the whitened labels.
+
+    Net forces and torques, that the kernel leaves at zero, tell nothing of it.
+    """
+    square, size = np.sum((factor.T @ coefficients) ** 2), operator.size
+    if "forces" in operator.names:
+        axes, rigid = rigid_motions(operator.references)
+        own = np.zeros((operator.size, operator.count, rigid))
+        for reference, places in enumerate(operator.places):
+            own[places[: len(axes[0])], reference] = axes[reference, :, :rigid]
+        own = own.reshape(operator.size, -1)
+        # The matrix of the labels, of which the kernel's own part must vanish.
+        image = factor @ (factor.T @ own) - diagonal[:, None] * own
+        if np.abs(image).max() <= 1e-8 * np.max(np.sum(factor**2, axis=1)):
+            square -= np.sum((own.T @ coefficients) ** 2 * (diagonal @ own**2))
+            size -= own.shape[1]
+    return float(square / size)

@@ -32,6 +32,7 @@ __all__ = [
     "moved",
     "pack",
     "packed_shapes",
+    "rigid_motions",
     "squares",
     "unit",
 ]
@@ -158,6 +159,27 @@ def _symmetric(name: str, array: np.ndarray, atoms: int) -> np.ndarray:
             f"{difference:.3g}: check the order of its axes and its accuracy"
         )
     return (0.5 * (matrix + matrix.swapaxes(1, 2))).reshape(array.shape)
+
+
+def rigid_motions(references: System) -> tuple[np.ndarray, int]:
+    """Orthonormal axes of each reference, translations and rotations first, and their number.
+
+    A molecule has 3 rotations, or 2 if it is linear; a periodic system none. An energy that these
+    leave alone has no force along them. Where references differ, their least number counts.
+
+    Returns:
+        Axes as columns, ``(N, 3 atoms, 3 atoms)``, and how many of them are rigid motions.
+    """
+    positions = np.asarray(references.positions)
+    count, atoms = positions.shape[:2]
+    arms = positions - positions.mean(axis=1, keepdims=True)
+    motions = [np.broadcast_to(np.eye(3)[:, None], (count, 3, atoms, 3))]
+    if references.cell is None:
+        turns = np.cross(np.eye(3)[:, None], arms[:, None])
+        motions.append(turns / np.sqrt(np.mean(arms**2) + np.finfo(float).tiny))
+    flat = np.concatenate(motions, axis=1).reshape(count, -1, 3 * atoms)
+    axes, sizes, _ = np.linalg.svd(flat.swapaxes(1, 2))
+    return axes, int(np.min(np.sum(sizes > 1e-6 * sizes[:, :1], axis=1)))
 
 
 def moved(system: System, shift: dict[str, Array]) -> System:

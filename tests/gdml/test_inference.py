@@ -4,6 +4,7 @@ import numpy as np
 import optax
 import pytest
 from kernel_models import SWAP, morse_labels, powers, water
+from scipy.linalg import null_space
 from scipy.stats import multivariate_normal
 
 from jaxff import gdml
@@ -92,10 +93,13 @@ def test_bounds_lie_between_the_exact_variance_and_the_prior(exact):
 
 
 def test_the_most_likely_amplitude_is_the_mean_square_of_white_labels(fitted):
+    """Of those without net forces and torques, which are zero whatever the amplitude."""
     params, info = fitted
     found = posterior(POTENTIAL, params, info, noise=NOISE)
     labels = np.concatenate([FORCES.ravel(), ENERGIES - ENERGIES.mean()]) / info.scale
     matrix = found.operator.dense() + np.diag(found.diagonal)
+    basis = null_space(rigid_motions().T)
+    labels, matrix = basis.T @ labels, basis.T @ matrix @ basis
     expected = labels @ np.linalg.solve(matrix, labels) / len(labels)
     assert np.isclose(found.level, expected * info.scale**2, rtol=1e-8)
 
@@ -118,6 +122,18 @@ FREE = {
 }
 
 
+def rigid_motions():
+    """Forces along which no molecule as a whole can be pushed or turned, as label vectors."""
+    columns = []
+    for reference, positions in enumerate(np.asarray(SYSTEMS.positions)):
+        for axis in np.eye(3):
+            for motion in (np.broadcast_to(axis, positions.shape), np.cross(axis, positions)):
+                column = np.zeros(30)
+                column[9 * reference : 9 * reference + 9] = np.ravel(motion)
+                columns.append(column)
+    return np.stack(columns, axis=1)
+
+
 @pytest.fixture(scope="module")
 def of(fitted):
     return problem(POTENTIAL, fitted[0], {"forces": FORCES, "energy": ENERGIES})
@@ -133,7 +149,12 @@ def test_the_likelihood_is_that_of_a_normal_distribution(of, likelihood):
     noise = 1e-3 + np.repeat([0.0, (0.05 / of.scale) ** 2], [27, 3])
     covariance = 1.7 * (operator.dense() + np.diag(noise))
     labels = operator.ravel(of.labels) / of.scale
-    expected = multivariate_normal(np.zeros(30), covariance).logpdf(labels)
+    # without net forces and torques, whatever the basis of the rest
+    basis = null_space(rigid_motions().T)
+    assert basis.shape == (30, 12)
+    expected = multivariate_normal(np.zeros(12), basis.T @ covariance @ basis).logpdf(
+        basis.T @ labels
+    )
     assert np.isclose(likelihood(FREE), expected, rtol=1e-10)
 
 
