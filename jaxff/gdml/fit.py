@@ -125,9 +125,10 @@ def fit(
     if unconverged not in ("raise", "warn"):
         raise ValueError(f"unconverged must be 'raise' or 'warn', got {unconverged!r}")
     noise = dict(noise or {})
-    _check_numbers(regularization, noise, checked)
-    _check_smoothness(kernel, checked)
-    _check_field(potential, references, checked)
+    if not (np.isfinite(regularization) and regularization >= 0):
+        raise ValueError(f"regularization must be finite and not negative, got {regularization}")
+    check_noise(noise, checked)
+    check_kernel(potential, references, checked)
     operator = _operator(kernel, params["hyper"], references, checked, directions, mesh)
 
     constant = params["constant"]
@@ -222,8 +223,13 @@ def _operator(
     return operator_of(kernel, hyper, references, tuple(labels), along)
 
 
-def _check_smoothness(kernel: Any, labels: Mapping[str, Any]) -> None:
-    """Refuse labels that need derivatives which the kernel does not have at its references."""
+def check_kernel(potential: KernelPotential, references: System, labels: Mapping[str, Any]) -> None:
+    """Refuse labels for which the kernel lacks derivatives at its references, or a field.
+
+    Raises:
+        ValueError: If there are such.
+    """
+    kernel = potential.kernel
     needed = 2 * max(lab.ORDERS.get(name, 1) for name in labels)
     if kernel.smoothness < needed:
         name = getattr(getattr(kernel, "base", None), "name", type(kernel).__name__)
@@ -231,9 +237,6 @@ def _check_smoothness(kernel: Any, labels: Mapping[str, Any]) -> None:
             f"labels {sorted(labels)} need a kernel with {needed} derivatives at coincident "
             f"points, {name} has {kernel.smoothness}"
         )
-
-
-def _check_field(potential: KernelPotential, references: System, labels: Mapping[str, Any]) -> None:
     if "dipole" not in labels:
         return
     if "electric_field" not in potential.uses:
@@ -248,9 +251,12 @@ def _check_field(potential: KernelPotential, references: System, labels: Mapping
         )
 
 
-def _check_numbers(regularization: float, noise: dict, labels: Mapping[str, Any]) -> None:
-    if not (np.isfinite(regularization) and regularization >= 0):
-        raise ValueError(f"regularization must be finite and not negative, got {regularization}")
+def check_noise(noise: Mapping[str, float], labels: Mapping[str, Any]) -> None:
+    """Refuse noise of labels that are not fitted, and levels that are not positive.
+
+    Raises:
+        ValueError: If there are such.
+    """
     for name, value in noise.items():
         if name not in labels or not 0 < value < np.inf:
             raise ValueError(

@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxff.derivatives import forces
 from jaxff.gdml import labels as lab
+from jaxff.gdml.fit import check_kernel, check_noise
 from jaxff.gdml.generic import GenericOperator, matrix
 from jaxff.gdml.jets import Expanded, expand
 from jaxff.gdml.potential import KernelPotential, references_of
@@ -49,10 +50,11 @@ def problem(potential: KernelPotential, params: Params, labels: Mapping[str, Any
     """Check labels as :func:`jaxff.gdml.fit` does and scale them in the same way.
 
     Raises:
-        ValueError: For unusable labels.
+        ValueError: For unusable labels, and those for which the kernel is not smooth enough.
     """
     references = references_of(params)
     checked, directions = lab.check(labels, references)
+    check_kernel(potential, references, checked)
     if "energy" in checked:
         checked["energy"] = checked["energy"] - np.mean(checked["energy"])
     scale = float(np.std(next(iter(checked.values()))))
@@ -187,11 +189,19 @@ def descend(
         New hyperparameters, to be given to the ``init`` of the potential.
 
     Raises:
-        ValueError: If nothing is free, or no step is to be made.
+        ValueError: If nothing is free, no step is to be made, or a name is unknown.
         FloatingPointError: If the first matrix is not positive definite.
     """
     if steps < 1:
         raise ValueError(f"at least one step is needed, got {steps}")
+    of.kernel.check_hyper(hyper)
+    check_noise(noise or {}, of.labels)
+    unknown = set(fixed) - {*hyper, "regularization", "noise", *(noise or {})}
+    if unknown:
+        raise ValueError(
+            f"fixed must name hyperparameters {sorted(hyper)}, 'regularization' or 'noise', got "
+            f"{sorted(unknown)}"
+        )
     start = {
         **{f"hyper {name}": value for name, value in hyper.items()},
         "regularization": regularization,

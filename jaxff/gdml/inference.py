@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxff.gdml.fit import FitInfo
+from jaxff.gdml.fit import FitInfo, check_noise
 from jaxff.gdml.generic import GenericOperator, tile, unit_jets
 from jaxff.gdml.labels import ordered, packed_shapes, rigid_motions, unit
 from jaxff.gdml.potential import KernelPotential, references_of
@@ -202,7 +202,8 @@ def posterior(
             Use 1 where they are meant as they stand.
 
     Raises:
-        ValueError: If the amplitude is not positive, or the parameters are not those of that fit.
+        ValueError: If the amplitude is not positive, the parameters are not those of that fit, or
+            the noise is of other labels.
         numpy.linalg.LinAlgError: If the matrix is not positive definite.
     """
     references = references_of(params)
@@ -217,6 +218,7 @@ def posterior(
         )
     if amplitude is not None and not 0.0 < amplitude < np.inf:
         raise ValueError(f"the amplitude must be a positive number, got {amplitude}")
+    check_noise(noise or {}, params["coefficients"])
     levels = {name: (dict(noise or {}).get(name, 0.0) / info.scale) ** 2 for name in names}
     count = operator.count
     diagonal = info.regularization + operator.ravel(

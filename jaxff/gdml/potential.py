@@ -13,8 +13,6 @@ from jaxff.gdml import expansion as exp
 from jaxff.gdml import jets, prediction
 from jaxff.gdml.recipe import kernel_spec
 from jaxff.gdml.trial import try_descriptors
-from jaxff.kernels import groups
-from jaxff.kernels.kernel import Kernel
 from jaxff.kernels.listed import listed
 from jaxff.kernels.protocol import SystemKernel, is_kernel, of_features, stage
 from jaxff.neighbors import neighbor_list
@@ -129,8 +127,6 @@ def _place(kernel: Any, systems: System, hyper: dict[str, Any]) -> Params:
         raise ValueError("a kernel on interatomic geometry needs at least two atoms, got one")
     if bool(jnp.any(systems.numbers != systems.numbers[0])):
         raise ValueError("all references must list the same atoms in the same order")
-    if isinstance(kernel, Kernel) and kernel.permutations is not None:
-        groups.verify(kernel.permutations, np.asarray(systems.numbers[0]))
     kernel.check_hyper(hyper)
     hyper = {name: jnp.asarray(value, jnp.float64) for name, value in hyper.items()}
     neighbors = None

@@ -12,6 +12,7 @@ import numpy as np
 from jaxff.kernels.groups import verify
 from jaxff.kernels.listed import permuted
 from jaxff.kernels.on_descriptor import DescriptorKernel, descriptor_key
+from jaxff.kernels.protocol import require_invariance
 from jaxff.system import System
 from jaxff.types import Array, Float, Int
 
@@ -71,6 +72,22 @@ class Kernel(DescriptorKernel):
         group = self.permutations
         code = None if group is None else (len(group), group.tobytes())
         return descriptor_key(self.descriptor), self.base, code
+
+    def check_systems(self, hyper: dict[str, Array], systems: System) -> None:
+        """Refuse permutations that exchange different elements, or that features do not follow.
+
+        Raises:
+            ValueError: If they do; features are tried on the first and the last system.
+        """
+        if self.permutations is None:
+            return
+        verify(self.permutations, np.asarray(systems.numbers[0]))
+        if self.feature_permutations is not None:
+            return
+        ends = jax.tree.map(lambda leaf: leaf[np.array([0, -1])], systems)
+        first, second = jax.jit(jax.vmap(lambda s: self.permuted_features(hyper, s)))(ends)
+        values = np.asarray(self.base.between(hyper["lengthscale"], first, second))
+        require_invariance(values, values[0])
 
     def query(self, hyper: dict[str, Array], system: System) -> Float[Array, "perms features"]:
         """Features under every permutation."""

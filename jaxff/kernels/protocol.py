@@ -30,6 +30,7 @@ __all__ = [
     "descriptors_of",
     "is_kernel",
     "of_features",
+    "require_invariance",
     "stage",
 ]
 
@@ -168,6 +169,26 @@ def check_positive(name: str, value: Any, unit: str) -> None:
         or not (np.isfinite(number) and number > 0)
     ):
         raise ValueError(f"{name} must be one positive number{unit}, got {value!r}")
+
+
+def require_invariance(moved: np.ndarray, plain: float, swapped: float = 0.0) -> None:
+    """Refuse a kernel that a group changes by acting on both systems.
+
+    Args:
+        moved: The kernel of two systems after each element of the group acted on both.
+        plain: The kernel of the two systems.
+        swapped: By how much the sum over the group changes if the two are exchanged.
+
+    Raises:
+        ValueError: If it does.
+    """
+    spread, size = float(np.max(np.abs(moved - plain))), 1e-8 * max(abs(plain), 1e-300)
+    if not (spread <= size and abs(swapped) <= size * len(moved)):
+        raise ValueError(
+            "the kernel changes if the group acts on both systems (or the group lacks "
+            f"inverses): by {spread:.1e} of {plain:.1e}; the features must be permuted or "
+            "left alone by it, and the kernel must treat all features alike"
+        )
 
 
 def of_features(kernel: Any) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from jaxff.kernels.protocol import (
     descriptors_of,
     is_kernel,
     of_features,
+    require_invariance,
     stage,
 )
 from jaxff.system import System
@@ -123,10 +124,13 @@ class GlobalSymmetry(SystemKernel):
         """Refuse a kernel that changes if an element of the group acts on both systems.
 
         Raises:
-            ValueError: If it does, for the first two systems.
+            ValueError: If it does, for the first and last system, or if permutations exchange
+                different elements.
         """
         if hasattr(self.kernel, "check_systems"):
             self.kernel.check_systems(hyper, systems)
+        if isinstance(self.group, np.ndarray):
+            verify(self.group, np.asarray(systems.numbers[0]))
         count = systems.positions.shape[0]
         first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], systems) for i in (0, count - 1))
         moved = jax.jit(
@@ -136,14 +140,7 @@ class GlobalSymmetry(SystemKernel):
         )(first, second)
         plain = float(self.kernel(hyper, first, second))
         swapped = float(self(hyper, first, second)) - float(self(hyper, second, first))
-        spread = float(np.max(np.abs(np.asarray(moved) - plain)))
-        size = 1e-8 * max(abs(plain), 1e-300)
-        if not (spread <= size and abs(swapped) <= size * self.order):
-            raise ValueError(
-                "the kernel changes if the group acts on both systems (or the group lacks "
-                f"inverses): by {spread:.1e} of {plain:.1e}; the features must be permuted or "
-                "left alone by it, and the kernel must treat all features alike"
-            )
+        require_invariance(np.asarray(moved), plain, swapped)
 
     def _images(self, system: System) -> System:
         """The system under every element, as a stack."""

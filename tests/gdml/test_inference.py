@@ -13,7 +13,7 @@ from jaxff.descriptors import inverse_distances
 from jaxff.gdml.generic import GenericOperator
 from jaxff.gdml.hyper import descend, log_likelihood, problem, validation_error
 from jaxff.gdml.inference import posterior
-from jaxff.kernels import Kernel, matern52
+from jaxff.kernels import Kernel, matern32, matern52
 from jaxff.linalg import solvers
 from jaxff.potential import bind
 from jaxff.system import System
@@ -208,3 +208,34 @@ def test_hopeless_descents_are_refused(of):
     bad = of._replace(references=jax.tree.map(lambda leaf: leaf[jnp.zeros(3, int)], of.references))
     with pytest.raises(FloatingPointError, match="where the descent starts"):
         descend(bad, FREE["hyper"], steps=1, optimizer=optax.adam(0.1), regularization=0.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"noise": {"force": 0.1}}, "noise must name fitted labels"),
+        ({"fixed": ("lengthscal",)}, "fixed must name hyperparameters"),
+        ({"hyper": {"lengthscal": 1.0}}, r"missing \['lengthscale'\]"),
+        ({"hyper": {"lengthscale": -1.0}}, "must be one positive number"),
+    ],
+    ids=["noise", "fixed", "hyper", "negative"],
+)
+def test_descents_refuse_names_and_numbers_that_mean_nothing(of, change, message):
+    given = {
+        "hyper": {"lengthscale": 1.0}, "optimizer": optax.adam(0.1), "steps": 1,
+        "regularization": 1e-6, **change,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        descend(of, **given)
+
+
+def test_labels_that_need_a_smoother_kernel_have_no_likelihood():
+    potential = gdml.potential(Kernel(inverse_distances, matern32))
+    params = potential.init(jax.random.key(0), SYSTEMS, hyper={"lengthscale": 1.0})
+    with pytest.raises(ValueError, match="need a kernel with 4 derivatives"):
+        problem(potential, params, {"hessian": np.zeros((3, 3, 3, 3, 3))})
+
+
+def test_noise_of_other_labels_has_no_posterior(fitted):
+    with pytest.raises(ValueError, match="noise must name fitted labels"):
+        posterior(POTENTIAL, *fitted, noise={"force": 0.1})

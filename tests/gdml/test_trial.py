@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from kernel_models import crystal, water
+from kernel_models import SWAP, crystal, water
 
 from jaxff import gdml
-from jaxff.kernels import AtomicSum, Kernel, Scaled, Sum, matern52
+from jaxff.descriptors import inverse_distances
+from jaxff.kernels import AtomicSum, GlobalSymmetry, Kernel, Scaled, Sum, matern52
 from jaxff.neighbors import displacements, sum_pairs
 
 
@@ -125,3 +126,34 @@ def test_descriptors_are_tried_with_the_lists_of_the_first_reference():
     assert params["reference_neighbors"].cutoffs == (2.0,)
     with pytest.warns(UserWarning, match="not invariant"):
         place(AtomicSum(shifted, matern52), crystal(2))
+
+
+WRONG = np.array([[0, 1, 2], [1, 0, 2]])
+"""Exchanges an oxygen and a hydrogen."""
+
+
+def lopsided(system, neighbors=None):
+    """Distances, of which one counts more: not what permutations may act on."""
+    i, j = np.triu_indices(system.atom_count, 1)
+    squares = jnp.sum((system.positions[i] - system.positions[j]) ** 2, -1)
+    return jnp.arange(1.0, 1.0 + len(i)) * squares
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        (Kernel(inverse_distances, matern52, WRONG), "only atoms of one element"),
+        (2.0 * Kernel(inverse_distances, matern52, WRONG), "only atoms of one element"),
+        (
+            Kernel(inverse_distances, matern52) + Kernel(inverse_distances, matern52, WRONG),
+            "only atoms of one element",
+        ),
+        (GlobalSymmetry(Kernel(inverse_distances, matern52), WRONG), "only atoms of one element"),
+        (Kernel(lopsided, matern52, SWAP), "changes if the group acts on both systems"),
+    ],
+    ids=["kernel", "scaled", "sum", "group", "lopsided"],
+)
+def test_groups_that_do_not_suit_the_molecule_are_refused(kernel, message):
+    hyper = dict.fromkeys(kernel.hyper_names, 1.0)
+    with pytest.raises(ValueError, match=message):
+        gdml.potential(kernel).init(jax.random.key(0), water(3), hyper=hyper)
