@@ -17,7 +17,7 @@ from jaxff import descriptors, kernels, physics
 from jaxff.data.archive import write_atomic
 from jaxff.gdml.potential import KernelPotential
 from jaxff.gdml.potential import potential as gdml_potential
-from jaxff.kernels import groups
+from jaxff.kernels.protocol import SystemKernel
 from jaxff.neighbors import Neighbors, Pairs
 from jaxff.numerics import require_float64
 from jaxff.potential import Potential, Spec, add, scale_shift
@@ -163,9 +163,8 @@ def load(
 def _check_kernel(potential: KernelPotential, params: Params) -> None:
     """Parameters must be those of the kernel: an altered group or array would predict nonsense."""
     numbers = np.asarray(params["numbers"])
-    group = getattr(potential.kernel, "permutations", None)
-    if group is not None:
-        groups.verify(group, numbers)
+    if isinstance(potential.kernel, SystemKernel):
+        potential.kernel.check_numbers(numbers)
     if potential.uses:
         return  # what else the system must hold is not in the file
     positions = jax.ShapeDtypeStruct((len(numbers), 3), jnp.float64)

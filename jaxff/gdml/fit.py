@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -46,6 +47,7 @@ class FitInfo(NamedTuple):
         seconds: Wall time of the solve, assembly included.
         rank: Rank of the preconditioner, 0 without one.
         method: How the system was solved.
+        noise: Standard deviations that were given, by label, in its unit.
     """
 
     size: int
@@ -57,6 +59,7 @@ class FitInfo(NamedTuple):
     seconds: float
     rank: int = 0
     method: str = "cholesky"
+    noise: Mapping[str, float] = MappingProxyType({})
 
 
 def fit(
@@ -171,7 +174,7 @@ def fit(
     info = FitInfo(
         operator.size, scale, float(regularization), solution.residual_norm,
         solution.iterations, solution.converged, seconds,
-        solution.rank, solution.method,
+        solution.rank, solution.method, noise,
     )  # fmt: skip
     return new, info
 

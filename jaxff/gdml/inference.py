@@ -9,7 +9,6 @@ amplitude. Given labels with covariance :math:`K + \Lambda`, an observation with
 Reference: Rasmussen & Williams, Gaussian Processes for Machine Learning (2006), section 2.2.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxff.gdml.fit import FitInfo, check_noise
+from jaxff.gdml.fit import FitInfo
 from jaxff.gdml.generic import GenericOperator, tile, unit_jets
 from jaxff.gdml.labels import ordered, packed_shapes, rigid_motions, unit
 from jaxff.gdml.potential import KernelPotential, references_of
@@ -139,8 +138,11 @@ class Posterior:
         ]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
-    def bound(self, count: int, names: tuple[str, ...] = ("energy",)) -> VarianceBound:
+    def bound(self, count: int, names: tuple[str, ...] = ("forces",)) -> VarianceBound:
         """An upper bound of the variances from a few of the labels, see :class:`VarianceBound`.
+
+        Energies are only known up to a constant where no energies were fitted: their variance is
+        then that of the constant.
 
         The labels are chosen by pivoted Cholesky decomposition: each is the one that those before
         it leave the least known.
@@ -186,7 +188,6 @@ def posterior(
     params: Params,
     info: FitInfo,
     *,
-    noise: Mapping[str, float] | None = None,
     amplitude: float | None = None,
 ) -> Posterior:
     r"""The Gaussian process behind a fit, for variances; keeps a dense matrix, so for small sets.
@@ -194,16 +195,14 @@ def posterior(
     Args:
         potential: From :func:`jaxff.gdml.potential`.
         params: From :func:`jaxff.gdml.fit`.
-        info: What that reported: scale and regularization.
-        noise: As it was given to the fit.
+        info: What that reported: scale, regularization and noise.
         amplitude: Factor of the kernel, of the regularization and of the squared noise, for labels
             divided by the scale. With ``None`` the most likely one,
             :math:`y^T (K + \Lambda)^{-1} y / n`: then the noise levels mean ratios to the kernel.
             Use 1 where they are meant as they stand.
 
     Raises:
-        ValueError: If the amplitude is not positive, the parameters are not those of that fit, or
-            the noise is of other labels.
+        ValueError: If the amplitude is not positive, or the parameters are not those of that fit.
         numpy.linalg.LinAlgError: If the matrix is not positive definite.
     """
     references = references_of(params)
@@ -218,8 +217,7 @@ def posterior(
         )
     if amplitude is not None and not 0.0 < amplitude < np.inf:
         raise ValueError(f"the amplitude must be a positive number, got {amplitude}")
-    check_noise(noise or {}, params["coefficients"])
-    levels = {name: (dict(noise or {}).get(name, 0.0) / info.scale) ** 2 for name in names}
+    levels = {name: (info.noise.get(name, 0.0) / info.scale) ** 2 for name in names}
     count = operator.count
     diagonal = info.regularization + operator.ravel(
         {name: np.full((count, *shape), levels[name]) for name, shape in operator.shapes.items()}

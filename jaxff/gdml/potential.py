@@ -123,10 +123,15 @@ def _place(kernel: Any, systems: System, hyper: dict[str, Any]) -> Params:
     require_float64("a kernel fit")
     if systems.positions.dtype != jnp.float64:
         raise TypeError(f"kernel fits need float64 positions, got {systems.positions.dtype}")
-    if systems.atom_count < 2:
-        raise ValueError("a kernel on interatomic geometry needs at least two atoms, got one")
+    if systems.atom_count < 2 and (systems.cell is None or not cutoffs_of(kernel)):
+        raise ValueError(
+            "a kernel on interatomic geometry needs at least two atoms, got one; in a cell, a "
+            "descriptor with a cutoff sees its images"
+        )
     if bool(jnp.any(systems.numbers != systems.numbers[0])):
         raise ValueError("all references must list the same atoms in the same order")
+    if isinstance(kernel, SystemKernel):
+        kernel.check_numbers(np.asarray(systems.numbers[0]))
     kernel.check_hyper(hyper)
     hyper = {name: jnp.asarray(value, jnp.float64) for name, value in hyper.items()}
     neighbors = None

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from jaxff.kernels.protocol import (
     Hyper,
     SystemKernel,
@@ -121,6 +123,12 @@ class _Composite(SystemKernel):
                 kernel.check_hyper(part(hyper, name))
             except ValueError as error:
                 raise ValueError(f"part {name!r}: {error}") from error
+
+    def check_numbers(self, numbers: np.ndarray) -> None:
+        """The checks of all parts."""
+        for kernel in self.kernels:
+            if hasattr(kernel, "check_numbers"):
+                kernel.check_numbers(numbers)
 
     def check_systems(self, hyper: Hyper, systems: System) -> None:
         """The checks of all parts."""
@@ -264,6 +272,11 @@ class Scaled(SystemKernel):
                 raise ValueError(f"hyper must name {self.hyper_names}; missing [{self.name!r}]")
             check_positive(self.name, hyper[self.name], "")
         self.kernel.check_hyper(self.own_hyper(hyper))
+
+    def check_numbers(self, numbers: np.ndarray) -> None:
+        """The check of the kernel."""
+        if hasattr(self.kernel, "check_numbers"):
+            self.kernel.check_numbers(numbers)
 
     def check_systems(self, hyper: Hyper, systems: System) -> None:
         """The check of the kernel."""

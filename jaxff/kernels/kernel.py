@@ -73,16 +73,22 @@ class Kernel(DescriptorKernel):
         code = None if group is None else (len(group), group.tobytes())
         return descriptor_key(self.descriptor), self.base, code
 
-    def check_systems(self, hyper: dict[str, Array], systems: System) -> None:
-        """Refuse permutations that exchange different elements, or that features do not follow.
+    def check_numbers(self, numbers: np.ndarray) -> None:
+        """Refuse permutations that exchange different elements.
 
         Raises:
-            ValueError: If they do; features are tried on the first and the last system.
+            ValueError: If they do.
         """
-        if self.permutations is None:
-            return
-        verify(self.permutations, np.asarray(systems.numbers[0]))
-        if self.feature_permutations is not None:
+        if self.permutations is not None:
+            verify(self.permutations, numbers)
+
+    def check_systems(self, hyper: dict[str, Array], systems: System) -> None:
+        """Refuse permutations that the features do not follow.
+
+        Raises:
+            ValueError: If they do not, for the first and the last system.
+        """
+        if self.permutations is None or self.feature_permutations is not None:
             return
         ends = jax.tree.map(lambda leaf: leaf[np.array([0, -1])], systems)
         first, second = jax.jit(jax.vmap(lambda s: self.permuted_features(hyper, s)))(ends)

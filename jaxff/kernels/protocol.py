@@ -109,6 +109,14 @@ class SystemKernel:
         """
         check_names(hyper, self.hyper_names, self.hyper_names)
 
+    def check_numbers(self, numbers: np.ndarray) -> None:
+        """Refuse atoms whose elements a group of the kernel would exchange.
+
+        Raises:
+            ValueError: If there are such.
+        """
+        del numbers
+
     def check_systems(self, hyper: Hyper, systems: System) -> None:
         """Refuse a stack of systems for which it is no kernel.
 

@@ -120,17 +120,25 @@ class GlobalSymmetry(SystemKernel):
         """The check of the kernel."""
         self.kernel.check_hyper(hyper)
 
+    def check_numbers(self, numbers: np.ndarray) -> None:
+        """Refuse permutations that exchange different elements.
+
+        Raises:
+            ValueError: If they do.
+        """
+        if hasattr(self.kernel, "check_numbers"):
+            self.kernel.check_numbers(numbers)
+        if isinstance(self.group, np.ndarray):
+            verify(self.group, numbers)
+
     def check_systems(self, hyper: Hyper, systems: System) -> None:
         """Refuse a kernel that changes if an element of the group acts on both systems.
 
         Raises:
-            ValueError: If it does, for the first and last system, or if permutations exchange
-                different elements.
+            ValueError: If it does, for the first and last system.
         """
         if hasattr(self.kernel, "check_systems"):
             self.kernel.check_systems(hyper, systems)
-        if isinstance(self.group, np.ndarray):
-            verify(self.group, np.asarray(systems.numbers[0]))
         count = systems.positions.shape[0]
         first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], systems) for i in (0, count - 1))
         moved = jax.jit(

@@ -41,7 +41,7 @@ def fitted():
 
 @pytest.fixture(scope="module")
 def exact(fitted):
-    return posterior(POTENTIAL, *fitted, noise=NOISE, amplitude=1.0)
+    return posterior(POTENTIAL, *fitted, amplitude=1.0)
 
 
 def conditioned(info) -> dict:
@@ -95,7 +95,7 @@ def test_bounds_lie_between_the_exact_variance_and_the_prior(exact):
 def test_the_most_likely_amplitude_is_the_mean_square_of_white_labels(fitted):
     """Of those without net forces and torques, which are zero whatever the amplitude."""
     params, info = fitted
-    found = posterior(POTENTIAL, params, info, noise=NOISE)
+    found = posterior(POTENTIAL, params, info)
     labels = np.concatenate([FORCES.ravel(), ENERGIES - ENERGIES.mean()]) / info.scale
     matrix = found.operator.dense() + np.diag(found.diagonal)
     basis = null_space(rigid_motions().T)
@@ -236,6 +236,8 @@ def test_labels_that_need_a_smoother_kernel_have_no_likelihood():
         problem(potential, params, {"hessian": np.zeros((3, 3, 3, 3, 3))})
 
 
-def test_noise_of_other_labels_has_no_posterior(fitted):
-    with pytest.raises(ValueError, match="noise must name fitted labels"):
-        posterior(POTENTIAL, *fitted, noise={"force": 0.1})
+def test_the_posterior_knows_the_noise_of_the_fit(fitted):
+    """Without it, forces would look exactly known where they were fitted."""
+    variance = posterior(POTENTIAL, *fitted, amplitude=1.0).variance(SYSTEMS, ("forces",))
+    assert np.sqrt(variance["forces"].max()) > 0.1 * NOISE["forces"]
+    assert fitted[1].noise == NOISE

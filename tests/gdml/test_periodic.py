@@ -7,6 +7,7 @@ import pytest
 from kernel_models import water
 from models import difference, run
 from periodic_models import (
+    CELL,
     CUTOFF,
     KERNELS,
     RADIAL,
@@ -21,10 +22,11 @@ from jaxff.derivatives import observe
 from jaxff.gdml.generic import GenericOperator
 from jaxff.gdml.operator import GdmlOperator
 from jaxff.gdml.potential import references_of
-from jaxff.kernels import Kernel, matern52
+from jaxff.kernels import AtomicSum, Kernel, matern52, matern72
+from jaxff.linalg import solvers
 from jaxff.neighbors import neighbor_list
 from jaxff.potential import add, scale_shift
-from jaxff.system import System, strain
+from jaxff.system import System, stack, strain
 
 LISTS = neighbor_list(CUTOFF)
 NAMES = ("energy", "forces", "stress")
@@ -179,3 +181,32 @@ def test_baselines_may_need_lists():
     )
     for name, value in labels.items():
         assert np.abs(rest[name]).max() < 1e-3 * np.abs(value).max()
+
+
+@pytest.mark.slow
+def test_a_primitive_cell_may_hold_one_atom():
+    """Its images are its surroundings."""
+    rng = np.random.default_rng(4)
+    crystals = [
+        strain(
+            System(np.zeros((1, 3)), [6], 0.7 * CELL), jnp.asarray(0.03 * rng.normal(size=(3, 3)))
+        )
+        for _ in range(4)
+    ]
+    systems = stack(crystals)
+    energies = np.linspace(0.0, 0.3, 4)
+    potential = gdml.potential(AtomicSum(RADIAL, matern72))
+    params = potential.init(jax.random.key(0), systems, hyper={"lengthscale": 1.0})
+    params, _ = gdml.fit(
+        potential, params, {"energy": energies}, solver=solvers.cholesky(), regularization=1e-10
+    )
+    lists, energy_fn = LISTS.allocate_stack(systems), bind(potential, params)
+    found = run(observe(energy_fn, ("energy", "stress")), systems, lists)
+    assert np.allclose(found["energy"], energies, rtol=0, atol=1e-6)
+
+    def energy(component):
+        return energy_fn(strain(systems, jnp.zeros((3, 3)).at[0, 1].set(component)), lists)[2]
+
+    slope = (energy(1e-5) - energy(-1e-5)) / 2e-5
+    volume = abs(np.linalg.det(systems.cell[2]))
+    assert np.isclose(found["stress"][2, 0, 1], slope / volume, rtol=1e-6)

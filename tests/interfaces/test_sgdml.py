@@ -13,6 +13,7 @@ from models import run
 
 from jaxff import bind, energy_and_forces, gdml, units
 from jaxff.descriptors import inverse_distances
+from jaxff.gdml.expansion import expand_compiled
 from jaxff.interfaces import sgdml
 from jaxff.interfaces.sgdml import Provenance
 from jaxff.kernels import Kernel, matern52
@@ -399,7 +400,8 @@ def test_models_of_hessian_labels_are_refused(tmp_path):
     """Their second derivatives have no place in the format."""
     model = gdml.potential(Kernel(inverse_distances, matern52))
     params = model.init(jax.random.key(0), water(2), hyper={"lengthscale": 1.0})
-    params["expansion"]["axes"] = np.zeros((2, 9, 3))
+    made = model.kernel, params["hyper"], params["references"], {"hessian": np.ones((2, 45))}
+    params["expansion"] = expand_compiled(*made)
     with pytest.raises(ValueError, match="labels without second derivatives"):
         sgdml.save(tmp_path / "model.npz", model, params)
 
