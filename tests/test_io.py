@@ -139,7 +139,7 @@ def test_all_descriptors_of_the_library_have_a_record():
     assert not descriptors.is_known(powers)
 
 
-@pytest.mark.parametrize("name", ["eigenvalues", "internal"])
+@pytest.mark.parametrize("name", [pytest.param("eigenvalues", marks=pytest.mark.slow), "internal"])
 def test_round_trip_of_kernels_of_descriptors_with_settings(name, path):
     descriptor = DESCRIPTORS[name]()
     kernel = (AtomicSum if name == "soap" else Kernel)(descriptor, matern52)

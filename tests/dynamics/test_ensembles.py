@@ -75,8 +75,12 @@ def test_csvr_gives_the_canonical_kinetic_energy():
 
 @pytest.mark.parametrize(
     "ensemble",
-    [langevin(0.5, 300.0, 0.02), csvr(0.5, 300.0, 40.0), nose_hoover(0.5, 300.0, 25.0)],
-    ids=lambda e: e.name,
+    [
+        langevin(0.5, 300.0, 0.02),
+        pytest.param(csvr(0.5, 300.0, 40.0), marks=pytest.mark.slow),
+        nose_hoover(0.5, 300.0, 25.0),
+    ],
+    ids=["langevin", "csvr", "nose-hoover"],
 )
 def test_molecule_has_the_temperature_of_the_bath(molecule, morse, ensemble):
     result = run(
@@ -106,8 +110,8 @@ def test_nose_hoover_chains_of_any_length_conserve_their_energy(molecule, morse,
     [
         lambda step: nve(step),
         lambda step: nose_hoover(step, 300.0, 20.0),
-        lambda step: csvr(step, 300.0, 50.0),
-        lambda step: langevin(step, 300.0, 0.01),
+        pytest.param(lambda step: csvr(step, 300.0, 50.0), marks=pytest.mark.slow),
+        pytest.param(lambda step: langevin(step, 300.0, 0.01), marks=pytest.mark.slow),
     ],
     ids=["nve", "nose-hoover", "csvr", "langevin"],
 )
@@ -194,6 +198,7 @@ def crystal(system, neighbors=None):
     return 0.5 * 3.0 * ties + 6.0 * (length / 8.0 - 1.0) ** 2
 
 
+@pytest.mark.slow
 def test_volume_of_a_crystal_that_knows_it():
     pressure = 0.5 * units.GIGAPASCAL
     start = System(SITES * 8.0, np.full(8, 18), cell=8.0 * np.eye(3))

@@ -77,7 +77,9 @@ def test_planned_rows_are_those_of_brute_force(name, link):
 
 
 @pytest.mark.parametrize("link", [False, True])
-@pytest.mark.parametrize("pbc", [(True, True, True), (True, True, False)])
+@pytest.mark.parametrize(
+    "pbc", [pytest.param((True, True, True), marks=pytest.mark.slow), (True, True, False)]
+)
 def test_random_cells_give_all_pairs_or_overflow(link, pbc):
     neighbors = generous(link, pbc)
 

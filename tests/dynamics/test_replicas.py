@@ -36,7 +36,7 @@ ARRAYS = ("positions", "velocities", "forces", "potential_energy", "conserved_en
     ("ensemble", "replicas", "format"),
     [
         (ENSEMBLES[0], None, "hdf5"),
-        (ENSEMBLES[1], None, "xyz"),
+        pytest.param(ENSEMBLES[1], None, "xyz", marks=pytest.mark.slow),
         (ENSEMBLES[4], None, "hdf5"),
         pytest.param(ENSEMBLES[4], 2, "xyz", marks=pytest.mark.slow),
     ],

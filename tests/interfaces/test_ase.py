@@ -206,6 +206,7 @@ def test_system_of_slabs_and_molecules():
     assert system_of(Atoms("H", cell=[3, 3, 3])).cell is None
 
 
+@pytest.mark.slow
 def test_kernels_with_lists_are_not_filled_up():
     case = kernel_models.WITH_LISTS["listed"]()
     energy_fn = bind(*kernel_models.random_params(case))
