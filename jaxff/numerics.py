@@ -1,10 +1,13 @@
 """Small numerical tools that many rooms share."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
 from jaxff.types import Array
 
-__all__ = ["require_float64", "safe_norm"]
+__all__ = ["require_float64", "safe_norm", "select"]
 
 
 def require_float64(what: str) -> None:
@@ -25,3 +28,9 @@ def safe_norm(vectors: Array, axis: int = -1) -> Array:
     square = jnp.sum(vectors**2, axis=axis)
     null = square == 0.0
     return jnp.where(null, 0.0, jnp.sqrt(jnp.where(null, 1.0, square)))
+
+
+@jax.jit
+def select(tree: Any, index: Any) -> Any:
+    """Rows of every leaf, in one compiled call."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxff.types import Array, Bool, Float, Int
 
-__all__ = ["System", "pack", "stack", "strain", "sum_atoms", "to_atoms"]
+__all__ = ["System", "flatten_batch", "pack", "stack", "strain", "sum_atoms", "to_atoms"]
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,12 @@ jax.tree_util.register_pytree_with_keys(
     lambda _, leaves: _new(dict(zip(_NAMES, leaves, strict=True))),
     lambda s: ([getattr(s, n) for n in _NAMES], None),
 )
+
+
+def flatten_batch(system: System) -> System:
+    """All systems of a stack along one leading axis; of a single system, a stack of one."""
+    axes = len(system.batch_shape)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[axes:]), system)
 
 
 def stack(systems: Sequence[System]) -> System:

@@ -18,6 +18,7 @@ from jaxff.gdml.jets import Expanded, by_blocks, expand_compiled, jet
 from jaxff.gdml.labels import ORDERS, adjoint, ordered, packed_shapes, unit
 from jaxff.gdml.observation import observe_packed
 from jaxff.linalg.memory import lower_square
+from jaxff.numerics import select
 from jaxff.system import System
 from jaxff.types import Array, Float
 
@@ -97,13 +98,16 @@ class GenericOperator:
 
     def matvec(self, vector: Float[Array | np.ndarray, " n"]) -> Float[Array, " n"]:
         """Labels predicted at the references with ``vector`` as coefficients."""
-        coefficients = self.unravel(jnp.asarray(vector))
+        model = self._model(self.unravel(jnp.asarray(vector)))
+        found = observed(self.names, model, self.references, self.directions)
+        return jnp.concatenate([jnp.ravel(found[name]) for name in self.names])
+
+    def _model(self, coefficients: dict[str, Any]) -> Any:
+        """The energy function with these coefficients."""
         jets = expand_compiled(
             self.kernel, self.hyper, self.references, coefficients, self.directions
         )
-        model = Expanded(self.kernel, self.hyper, jets)
-        found = observed(self.names, model, self.references, self.directions)
-        return jnp.concatenate([jnp.ravel(found[name]) for name in self.names])
+        return Expanded(self.kernel, self.hyper, jets)
 
     def diagonal(self) -> Float[Array, " n"]:
         """Diagonal of the matrix."""
@@ -171,8 +175,8 @@ class GenericOperator:
             yield owner, component, len(part)
 
     def _at(self, owner: np.ndarray) -> tuple[System, Any]:
-        return _select(self.references, owner), (
-            None if self.directions is None else _select(self.directions, owner)
+        return select(self.references, owner), (
+            None if self.directions is None else select(self.directions, owner)
         )
 
     def _unit(self, owner: np.ndarray, component: np.ndarray) -> Any:
@@ -193,11 +197,6 @@ class GenericOperator:
             filled = np.resize(rows, height)
             values = tile(self.kernel, self.names, self.hyper, *self._at(filled), jets)
             yield rows, np.asarray(values)[: len(rows)]
-
-
-@jax.jit
-def _select(tree: Any, index: Array) -> Any:
-    return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from jaxff.gdml.labels import Adjoint, adjoint, moved
 from jaxff.kernels.protocol import stage
-from jaxff.system import System
+from jaxff.system import System, flatten_batch
 from jaxff.types import Array
 
 __all__ = ["Expanded", "by_blocks", "expand", "expand_compiled", "is_jet", "jet"]
@@ -170,9 +170,7 @@ class Expanded:
         del neighbors
         if not system.batch_shape:
             return self._single(system)
-        flat = jax.tree.map(
-            lambda leaf: leaf.reshape(-1, *leaf.shape[len(system.batch_shape) :]), system
-        )
+        flat = flatten_batch(system)
         energy = by_blocks(jax.vmap(self._single), flat, self.elements)
         return energy.reshape(system.batch_shape)
 

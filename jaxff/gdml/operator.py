@@ -45,6 +45,7 @@ from jaxff.gdml.columns import (
 from jaxff.kernels.kernel import Kernel
 from jaxff.linalg.memory import lower_square
 from jaxff.linalg.parallel import check_mesh
+from jaxff.numerics import select
 from jaxff.system import System
 from jaxff.types import Array, Float
 
@@ -163,7 +164,7 @@ class GdmlOperator:
         queries = [
             prepare_queries(
                 self.kernel, self.hyper,
-                _select(part.references, np.minimum(first + np.arange(height), part.count - 1)),
+                select(part.references, np.minimum(first + np.arange(height), part.count - 1)),
                 center,
             )
             for first in starts
@@ -185,7 +186,7 @@ class GdmlOperator:
     def _part(self, share: int) -> "GdmlOperator":
         """The references of one device, as an operator of their own."""
         owned = sharding.assign(self.count, self.mesh.size if self.mesh else 1)[share]
-        return replace(self, references=_select(self.references, owned), mesh=None)
+        return replace(self, references=select(self.references, owned), mesh=None)
 
     def _batch(self, index: np.ndarray, center: Array) -> dict[str, Array]:
         """The columns of some labels, filled up to a full batch by repetition."""
@@ -196,7 +197,7 @@ class GdmlOperator:
         tangents = np.zeros((WIDTH, self.block))
         tangents[np.arange(WIDTH), index % self.block] = ~is_energy
         return prepare_batch(
-            self.kernel, self.hyper, _select(self.references, owner),
+            self.kernel, self.hyper, select(self.references, owner),
             jnp.asarray(tangents.reshape(WIDTH, -1, 3)), jnp.asarray(is_energy, float), center,
         )  # fmt: skip
 
@@ -254,7 +255,7 @@ class GdmlOperator:
         center = mean_features(self.kernel, self.hyper, self.references)
 
         def prepared(prepare: Callable[..., Any], index: np.ndarray) -> Any:
-            return prepare(self.kernel, self.hyper, _select(self.references, index), center)
+            return prepare(self.kernel, self.hyper, select(self.references, index), center)
 
         everything = np.arange(self.count)
         for group in range(0, self.count, _GROUP * width):
@@ -284,8 +285,3 @@ def _matvec(static: Any, hyper: Any, references: System, vector: Array) -> Array
     expansion = exp.lowered(expansion) if lower else expansion
     energy, forces = prediction.predict_labels(kernel, hyper, expansion, references)
     return jnp.concatenate([forces.ravel(), energy]) if energies else forces.ravel()
-
-
-@jax.jit
-def _select(references: System, index: Array) -> System:
-    return jax.tree.map(lambda leaf: leaf[index], references)

@@ -18,7 +18,7 @@ from jaxff.kernels.protocol import SystemKernel, is_kernel, of_features, stage
 from jaxff.neighbors import neighbor_list
 from jaxff.numerics import require_float64
 from jaxff.potential import Potential
-from jaxff.system import System
+from jaxff.system import System, flatten_batch
 from jaxff.types import Array, Outputs, Params
 
 __all__ = ["KernelPotential", "potential", "references_of"]
@@ -198,9 +198,7 @@ def _energy(kernel: Any, params: Params, system: System, neighbors: Any) -> Arra
     if 0 in system.batch_shape:
         return jnp.zeros(system.batch_shape)
     query = _listed_query(kernel, params, system, neighbors)
-    flat = jax.tree.map(
-        lambda leaf: leaf.reshape(-1, *leaf.shape[len(system.batch_shape) :]), query
-    )
+    flat = flatten_batch(query)
     expansion = _expansion(kernel, params)
     kind = jets.Expanded if jets.is_jet(expansion) else prediction.Predicted
     energy = kind(kernel, params["hyper"], expansion)(flat)

@@ -11,7 +11,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxff.gdml.expansion import Expansion, RadialKernel
 from jaxff.kernels.algebra import Scaled, Sum, part
 from jaxff.kernels.symmetrized import AtomicSum
-from jaxff.system import System
+from jaxff.system import System, flatten_batch
 from jaxff.types import Array, Float
 
 __all__ = [
@@ -45,9 +45,7 @@ class Predicted:
     def __call__(self, system: System, neighbors: Any = None) -> Array:
         """Energies of a single system or a stack, without the constant."""
         del neighbors
-        flat = jax.tree.map(
-            lambda leaf: leaf.reshape(-1, *leaf.shape[len(system.batch_shape) :]), system
-        )
+        flat = flatten_batch(system)
         energy = _composed(self.kernel, self.hyper, self.expansion, flat)
         return energy.reshape(system.batch_shape)
 

@@ -5,18 +5,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxff.gdml.expansion import expand_compiled, supports
-from jaxff.gdml.generic import GenericOperator, observed
+from jaxff.gdml.generic import GenericOperator
 from jaxff.gdml.label_blocks import label_blocks, order_of_rows, pairs_of, prepare, prepare_queries
 from jaxff.gdml.prediction import Predicted
 from jaxff.kernels.kernel import Kernel
 from jaxff.linalg.memory import lower_square
+from jaxff.numerics import select
 from jaxff.system import System
-from jaxff.types import Array, Float
+from jaxff.types import Array
 
 __all__ = ["RadialOperator", "operator_of"]
 
@@ -32,15 +31,12 @@ class RadialOperator(GenericOperator):
     columns and the diagonal are computed as there.
     """
 
-    def matvec(self, vector: Float[Array | np.ndarray, " n"]) -> Float[Array, " n"]:
-        """Labels predicted at the references with ``vector`` as coefficients."""
-        coefficients = self.unravel(jnp.asarray(vector))
+    def _model(self, coefficients: dict[str, Any]) -> Predicted:
+        """The energy function with these coefficients."""
         expansion = expand_compiled(
             self.kernel, self.hyper, self.references, coefficients, self.directions
         )
-        model = Predicted(self.kernel, self.hyper, expansion)
-        found = observed(self.names, model, self.references, self.directions)
-        return jnp.concatenate([jnp.ravel(found[name]) for name in self.names])
+        return Predicted(self.kernel, self.hyper, expansion)
 
     def dense(
         self, *, lower: bool = False, progress: Callable[[float], None] | None = None
@@ -70,10 +66,10 @@ class RadialOperator(GenericOperator):
         height = min(self.count, max(1, _ELEMENTS // self.block**2))
         pending = None
         for row in range(self.count):
-            query = _select(queries, row)
+            query = select(queries, row)
             for start in range(0, row + 1, height):
                 stop = min(start + height, row + 1)
-                chosen = _select(references, np.minimum(start + np.arange(height), row))
+                chosen = select(references, np.minimum(start + np.arange(height), row))
                 found = label_blocks(
                     self.kernel, self._pairs, self.hyper["lengthscale"], query, chosen
                 )
@@ -130,11 +126,6 @@ def operator_of(
     """The faster operator that holds for a kernel, with any labels."""
     kind = RadialOperator if supports(kernel) else GenericOperator
     return kind(kernel, hyper, references, names, directions)
-
-
-@jax.jit
-def _select(tree: Any, index: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
 def _numbered(row: int, columns: range, found: Array) -> Iterator[tuple[int, int, np.ndarray]]:
