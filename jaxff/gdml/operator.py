@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxff.gdml import expansion as exp
-from jaxff.gdml import prediction, sharding
+from jaxff.gdml import prediction, sharding, stored_pairs
 from jaxff.gdml.blocks import (
     Tile,
     diagonal,
@@ -42,6 +42,7 @@ from jaxff.gdml.columns import (
     prepare_batch,
     prepare_queries,
 )
+from jaxff.gdml.stored_pairs import StoredPairs
 from jaxff.kernels.kernel import Kernel
 from jaxff.linalg.memory import lower_square
 from jaxff.linalg.parallel import check_mesh
@@ -74,6 +75,7 @@ class GdmlOperator:
         mesh: Devices, along one axis, over which products and columns are shared out; ``None``
             for one device. Every process has to make the same calls.
         precision: Of the work on pairs in products with a vector: see :meth:`lowered`.
+        stored: Values of all pairs, with which products are faster: see :meth:`prepared`.
 
     Raises:
         ValueError: For a mesh that does not suit the references.
@@ -85,6 +87,7 @@ class GdmlOperator:
     energies: bool = False
     mesh: Mesh | None = None
     precision: Literal["float64", "float32"] = "float64"
+    stored: StoredPairs | None = None
 
     def __post_init__(self):
         if self.mesh is not None:
@@ -125,6 +128,8 @@ class GdmlOperator:
         vector = jnp.asarray(vector)
         if self.mesh is not None:
             return sharding.product(self._static, self.mesh, self._placed, vector)
+        if self.stored is not None:
+            return _stored_matvec(self._static, self.hyper, self.references, self.stored, vector)
         return _matvec(self._static, self.hyper, self.references, vector)
 
     @property
@@ -133,7 +138,19 @@ class GdmlOperator:
 
     def lowered(self) -> "GdmlOperator":
         """The same with products in float32, from centred features; faster, exact to 1e-7."""
-        return replace(self, precision="float32")
+        return replace(self, precision="float32", stored=None)
+
+    def prepared(self, memory: float) -> "GdmlOperator":
+        """The same with values of all pairs kept for its products, if these bytes suffice.
+
+        Products on several devices and in float32 are left as they are.
+        """
+        needed = stored_pairs.stored_bytes(self.kernel, self.count, self.energies)
+        elsewhere = self.mesh is not None or self.precision == "float32"
+        if elsewhere or self.stored is not None or needed > memory:
+            return self
+        kept = stored_pairs.store(self.kernel, self.energies, self.hyper, self.references)
+        return replace(self, stored=kept)
 
     @cached_property
     def _placed(self) -> Any:
@@ -143,6 +160,12 @@ class GdmlOperator:
         """Labels of the references of each device of the mesh, in ascending order."""
         owned = sharding.assign(self.count, self.mesh.size if self.mesh else 1)
         return [sharding.labels_of(of, self.count, self.block, self.energies) for of in owned]
+
+    def diagonal_blocks(self) -> Iterator[Float[np.ndarray, "block block"]]:
+        """Blocks of the force labels of each reference with themselves, in order."""
+        for index in range(self.count):
+            one = select(self.references, np.array([index]))
+            yield replace(self, references=one, energies=False, mesh=None, stored=None).dense()
 
     def diagonal(self) -> Float[Array, " n"]:
         """Diagonal of the matrix."""
@@ -284,4 +307,16 @@ def _matvec(static: Any, hyper: Any, references: System, vector: Array) -> Array
     expansion = exp.expand(kernel, hyper, references, operator.unravel(vector))
     expansion = exp.lowered(expansion) if lower else expansion
     energy, forces = prediction.predict_labels(kernel, hyper, expansion, references)
+    return jnp.concatenate([forces.ravel(), energy]) if energies else forces.ravel()
+
+
+@partial(jax.jit, static_argnums=0)
+def _stored_matvec(
+    static: Any, hyper: Any, references: System, stored: StoredPairs, vector: Array
+) -> Array:
+    kernel, energies, _ = static
+    labels = GdmlOperator(kernel, hyper, references, energies).unravel(vector)
+    energy, forces = stored_pairs.product(
+        kernel, hyper, references, stored, labels["forces"], labels.get("energy")
+    )
     return jnp.concatenate([forces.ravel(), energy]) if energies else forces.ravel()

@@ -19,6 +19,8 @@ __all__ = [
     "energies",
     "energies_and_gradients",
     "evaluate",
+    "in_own_order",
+    "permuted_queries",
     "predict_labels",
     "query_features",
 ]
@@ -149,7 +151,7 @@ def energies(
     lengthscale = lengthscale.astype(expansion["features"].dtype)
 
     def block(queries: Array) -> Array:
-        permuted = _permuted(kernel, expansion, queries)
+        permuted = permuted_queries(kernel, expansion, queries)
         energy = _sum_terms(
             kernel, lengthscale, expansion, _pairs(lengthscale, expansion, permuted)
         )
@@ -162,11 +164,10 @@ def energies_and_gradients(
     kernel: RadialKernel, lengthscale: Array, expansion: Expansion, queries: Array
 ) -> tuple[Array, Array]:
     """Energies and their gradients with respect to the query features."""
-    index = _permutations(kernel)
     lengthscale = lengthscale.astype(expansion["features"].dtype)
 
     def block(queries: Array) -> tuple[Array, Array]:
-        permuted = _permuted(kernel, expansion, queries)
+        permuted = permuted_queries(kernel, expansion, queries)
         pairs = _pairs(lengthscale, expansion, permuted)
         factor = 2.0 / lengthscale**2
         slope = factor * pairs.derivative(kernel, 1)
@@ -182,13 +183,9 @@ def energies_and_gradients(
         if pairs.along is not None:
             turned = 2.0 * curvature[:, None] * expansion["signs"][..., None] * pairs.along
             gradient += expansion["axes_t"] @ turned.reshape(-1, turned.shape[-1])
-        gradient = gradient.T.reshape(len(queries), -1, gradient.shape[0])
-        if index is not None:
-            inverse = np.argsort(index, axis=1)
-            gradient = jnp.sum(gradient[:, np.arange(len(index))[:, None], inverse], axis=1)
         return (
             jnp.sum(energy.reshape(len(queries), -1), axis=1).astype(queries.dtype),
-            gradient.reshape(queries.shape).astype(queries.dtype),
+            in_own_order(kernel, queries, gradient),
         )
 
     return _by_blocks(kernel, expansion, block, queries)
@@ -199,12 +196,22 @@ def _permutations(kernel: RadialKernel) -> np.ndarray | None:
     return None if isinstance(kernel, AtomicSum) else kernel.feature_permutations
 
 
-def _permuted(kernel: RadialKernel, expansion: Expansion, queries: Array) -> Array:
+def permuted_queries(kernel: RadialKernel, expansion: Expansion, queries: Array) -> Array:
     """Centred queries under every permutation, as columns: ``(D, queries · P)``."""
     index = _permutations(kernel)
     rows = queries if index is None else queries[:, index]
     centred = rows.reshape(-1, rows.shape[-1]).T - expansion["center"][:, None]
     return centred.astype(expansion["features"].dtype)
+
+
+def in_own_order(kernel: RadialKernel, queries: Array, gradient: Array) -> Array:
+    """Gradients by permuted queries, ``(D, queries · P)``, as those by the queries themselves."""
+    gradient = gradient.T.reshape(len(queries), -1, gradient.shape[0])
+    index = _permutations(kernel)
+    if index is not None:
+        inverse = np.argsort(index, axis=1)
+        gradient = jnp.sum(gradient[:, np.arange(len(index))[:, None], inverse], axis=1)
+    return gradient.reshape(queries.shape).astype(queries.dtype)
 
 
 class _Pairs(NamedTuple):

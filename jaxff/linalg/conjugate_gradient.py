@@ -107,6 +107,7 @@ def minimize(
         reporter.prepare(len(history), history[-1] if history else 1.0)
         built = settings.preconditioner(operator, diagonal, growth=growth, scores=scores)
         ranks.append(built.rank)
+        products.prepare(built.kept_bytes)  # so that the memory is still that of the factor
         middle = time.perf_counter()
         run = _Run(settings, products, reporter, rhs, diagonal, built, growth)
         last = len(ranks) > settings.restarts or built.rank in (0, operator.size)

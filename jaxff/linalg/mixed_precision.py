@@ -70,6 +70,13 @@ class Products:
         norm = jnp.linalg.norm(wrong) / jnp.linalg.norm(vector)
         return float(agree(mesh_of(self.operator), norm))
 
+    def prepare(self, memory: float) -> None:
+        """Let the operator keep what all its products share, within these bytes."""
+        prepared = getattr(self.operator, "prepared", None)
+        if prepared is None or self.lowered:
+            return
+        self.operator = self.current = prepared(memory)
+
     @property
     def lowered(self) -> bool:
         """Whether products are in float32 now."""

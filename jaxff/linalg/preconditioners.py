@@ -191,10 +191,14 @@ def _block_jacobi(
     del growth, scores  # there is no rank to raise
     size = operator.size
     length: int = block or getattr(operator, "block", 1)
+    known = getattr(operator, "diagonal_blocks", None) if block is None else None
+    corners = iter(() if known is None else known())
     inverses = []
     for start in range(0, size, length):
         index = np.arange(start, min(start + length, size))
-        corner = operator.columns(index)[index]
+        corner = next(corners, None)
+        if corner is None:
+            corner = operator.columns(index)[index]
         corner = 0.5 * (corner + corner.T) + np.diag(diagonal[index])
         lower, _ = low_rank.cholesky_with_jitter(corner)
         inverse = np.linalg.inv(lower)

@@ -7,9 +7,10 @@ import pytest
 from kernel_models import AMMONIA, CASES, THREE_HYDROGENS, Case, explicit_matrix, water
 
 from jaxff.descriptors import inverse_distances
-from jaxff.gdml import operator
+from jaxff.gdml import operator, stored_pairs
 from jaxff.gdml.operator import GdmlOperator
 from jaxff.kernels import Kernel, matern52
+from jaxff.linalg import preconditioners
 from jaxff.system import System
 
 
@@ -56,6 +57,42 @@ def test_matvec_equals_the_dense_product(built):
     found = np.asarray(operator.matvec(vector))
     assert found.shape == (operator.size,)
     assert np.abs(found - dense @ vector).max() <= 1e-11 * np.abs(dense @ vector).max()
+
+
+def test_stored_pairs_give_the_same_product(case, built, monkeypatch):
+    operator, dense = built
+    monkeypatch.setattr(stored_pairs, "_QUERIES", 2 * case.kernel.order)  # several blocks
+    vector = jnp.asarray(np.random.default_rng(3).normal(size=operator.size))
+    needed = stored_pairs.stored_bytes(case.kernel, operator.count, energies=True)
+    assert operator.prepared(needed - 1).stored is None
+    prepared = operator.prepared(needed)
+    assert prepared.prepared(needed) is prepared
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves(prepared.stored)) == needed
+    found = prepared.matvec(vector)
+    assert np.abs(found - dense @ vector).max() <= 1e-11 * np.abs(dense @ vector).max()
+    of_forces = dataclasses.replace(operator, energies=False).prepared(np.inf)
+    size = of_forces.size
+    expected = dense[:size, :size] @ vector[:size]
+    found = of_forces.matvec(vector[:size])
+    assert np.abs(found - expected).max() <= 1e-11 * np.abs(expected).max()
+
+
+def test_blocks_of_the_diagonal_invert_like_columns(case, built):
+    """With energies the last rows belong to no reference's block and come from columns."""
+    matrix, dense = built
+    diagonal = np.full(matrix.size, 0.1)
+    found = preconditioners.block_jacobi()(matrix, diagonal).apply(jnp.ones(matrix.size))
+    expected = np.zeros(matrix.size)
+    for start in range(0, matrix.size, matrix.block):
+        index = slice(start, start + matrix.block)
+        block = dense[index, index]
+        expected[index] = np.linalg.solve(block + 0.1 * np.eye(len(block)), np.ones(len(block)))
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_products_that_run_elsewhere_store_nothing(case):
+    lowered = of_forces(case).lowered()
+    assert lowered.prepared(np.inf) is lowered
 
 
 def test_matvec_of_force_labels(case, built):
