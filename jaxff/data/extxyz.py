@@ -94,12 +94,21 @@ def read(
 
 
 def _frames(path: str | os.PathLike, index: Any, where: str) -> list[Any]:
-    import ase.io
-
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{where}no such file")
+    frames = parse(os.fspath(path), index, where)
+    if not frames:
+        empty = os.path.getsize(path) == 0
+        raise ValueError(f"{where}{'the file is empty' if empty else f'no frames {index!r}'}")
+    return frames
+
+
+def parse(source: Any, index: Any, where: str) -> list[Any]:
+    """Frames of a file or an open stream as ASE makes them; errors begin with ``where``."""
+    import ase.io
+
     try:
-        frames = ase.io.read(os.fspath(path), index=index, format="extxyz")
+        frames = ase.io.read(source, index=index, format="extxyz")
     except KeyError as error:
         raise ValueError(
             f"{where}not readable as extended XYZ: no element or column is called {error}"
@@ -110,11 +119,7 @@ def _frames(path: str | os.PathLike, index: Any, where: str) -> list[Any]:
         raise ValueError(f"{where}not readable as extended XYZ: a frame is cut short") from error
     except (AssertionError, SyntaxError, AttributeError) as error:
         raise ValueError(f"{where}not readable as extended XYZ: {error!r}") from error
-    frames = frames if isinstance(frames, list) else [frames]
-    if not frames:
-        empty = os.path.getsize(path) == 0
-        raise ValueError(f"{where}{'the file is empty' if empty else f'no frames {index!r}'}")
-    return frames
+    return frames if isinstance(frames, list) else [frames]
 
 
 def _same_composition(frames: Sequence[Any], where: str) -> None:
@@ -136,33 +141,40 @@ def _same_composition(frames: Sequence[Any], where: str) -> None:
 
 def _label(frames: Sequence[Any], name: str, key: str, where: str) -> np.ndarray:
     """The label in every frame, in file units."""
-    found = [_find(frame, key) for frame in frames]
+    found = [find(frame, key) for frame in frames]
     missing = [number for number, value in enumerate(found) if value is None]
     if missing:
-        there = sorted({k for frame in frames for k in _keys(frame)})
+        there = sorted({k for frame in frames for k in keys_of(frame)})
         raise ValueError(
             f"{where}{key!r} ({name}) is missing in {len(missing)} of {len(frames)} frames, first "
             f"frame {missing[0]}; labels in the file: {', '.join(there) or 'none'}"
         )
-    expected = quantity(name).dims(len(frames[0]))
-    rows = []
-    for number, value in enumerate(found):
-        try:
-            array = np.asarray(value, dtype=np.float64)
-            if name in ("stress", "virial") and array.shape == (6,):
-                array = array[_VOIGT]
-            if array.shape != expected:  # flattened, or with an axis of one as JSON writes it
-                array = array.reshape(expected)
-        except (ValueError, TypeError):
-            raise ValueError(
-                f"{where}{key!r} ({name}) in frame {number} must be numbers of shape {expected}, "
-                f"got {np.shape(value)}"
-            ) from None
-        rows.append(array)
-    return np.stack(rows)
+    atoms = len(frames[0])
+    return np.stack(
+        [
+            shaped(value, name, atoms, f"{where}{key!r} ({name}) in frame {number}")
+            for number, value in enumerate(found)
+        ]
+    )
 
 
-def _find(frame: Any, key: str) -> Any:
+def shaped(value: Any, name: str, atoms: int, what: str) -> np.ndarray:
+    """A label of one frame in the shape of its name; six components are Voigt's."""
+    expected = quantity(name).dims(atoms)
+    try:
+        array = np.asarray(value, dtype=np.float64)
+        if name in ("stress", "virial") and array.shape == (6,):
+            array = array[_VOIGT]
+        if array.shape != expected:  # flattened, or with an axis of one as JSON writes it
+            array = array.reshape(expected)
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"{what} must be numbers of shape {expected}, got {np.shape(value)}"
+        ) from None
+    return array
+
+
+def find(frame: Any, key: str) -> Any:
     """A label of one frame, wherever ASE has put it.
 
     ASE moves ``energy``, ``forces``, ``stress`` and some more out of ``info`` and ``arrays`` into
@@ -174,7 +186,8 @@ def _find(frame: Any, key: str) -> Any:
     return None
 
 
-def _keys(frame: Any) -> list[str]:
+def keys_of(frame: Any) -> list[str]:
+    """Names of what one frame holds besides atoms and positions."""
     results = frame.calc.results if frame.calc else {}
     return [*frame.info, *results, *(k for k in frame.arrays if k not in ("numbers", "positions"))]
 

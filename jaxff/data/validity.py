@@ -50,6 +50,8 @@ def _coincident(positions: np.ndarray) -> np.ndarray:
     # The direction is generic: planar and linear molecules give no false ones by symmetry.
     line = np.sort(positions @ np.array([0.4142135, 0.6180339, 0.6681786]), axis=1)
     candidates = np.flatnonzero((np.diff(line, axis=1) < 2 * _COINCIDENT).any(axis=1))
+    if not candidates.size:
+        return np.zeros(0, int)
     first, second = np.triu_indices(positions.shape[1], 1)
     found = []
     for frame in candidates:

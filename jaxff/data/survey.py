@@ -1,0 +1,162 @@
+"""One pass over all frames before training: sizes, pairs, and which labels there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from jaxff.data.frame import Frame, checked
+from jaxff.data.frames import Frames, Source, where
+from jaxff.data.packing import Prepared, prepare
+from jaxff.quantities import quantity
+
+__all__ = ["PreparedFrames", "Survey", "survey"]
+
+
+class PreparedFrames:
+    """Frames with their pairs, kept as far as memory allows and made anew beyond.
+
+    Args:
+        frames: The frames.
+        cutoffs: Radii in Å of the lists of pairs.
+        cache_bytes: Memory for frames and pairs to keep.
+        defaults: Total charge or number of unpaired electrons of frames that do not say.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        cutoffs: Sequence[float],
+        cache_bytes: int,
+        defaults: Mapping[str, float],
+    ):
+        self.frames, self.cutoffs, self.defaults = frames, tuple(cutoffs), dict(defaults)
+        self._room = cache_bytes
+        self._kept: list[Prepared | None] = [None] * len(frames)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def kept(self) -> int:
+        """Number of frames that are kept in memory."""
+        return sum(item is not None for item in self._kept)
+
+    def __getitem__(self, index: int) -> Prepared:
+        item = self._kept[index]
+        if item is None:
+            item = prepare(self._frame(index), self.cutoffs)
+            if item.nbytes <= self._room:
+                self._room -= item.nbytes
+                self._kept[index] = item
+        return item
+
+    def _frame(self, index: int) -> Frame:
+        frame = self.frames[index]
+        if not isinstance(self.frames, Source):
+            frame = checked(frame, where(self.frames, index))
+        missing = {n: v for n, v in self.defaults.items() if getattr(frame, n) is None}
+        return replace(frame, **missing) if missing else frame
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What the frames are.
+
+    Attributes:
+        sizes: Number of atoms.
+        pairs: Number of pairs within each cutoff.
+        most: Largest number of neighbours of an atom within each cutoff.
+        present: For each label that occurs, the frames that have it.
+        energies: Energy in eV, less the reference energies; NaN where there is none.
+        periodic: Whether some frame repeats.
+    """
+
+    sizes: Int[np.ndarray, " frames"]
+    pairs: Int[np.ndarray, "frames cutoffs"]
+    most: Int[np.ndarray, "frames cutoffs"]
+    present: dict[str, Bool[np.ndarray, " frames"]]
+    energies: Float[np.ndarray, " frames"]
+    periodic: bool
+
+
+def survey(
+    prepared: PreparedFrames, uses: frozenset[str], reference: np.ndarray | None = None
+) -> Survey:
+    """Look at every frame once.
+
+    Args:
+        prepared: The frames.
+        uses: Which of ``charge``, ``spin`` every frame must say.
+        reference: Energy per atom in eV by atomic number.
+
+    Raises:
+        ValueError: If a frame does not say its charge or spin, or has an element without a
+            reference energy.
+    """
+    count, kinds = len(prepared), len(prepared.cutoffs)
+    sizes = np.zeros(count, np.int64)
+    pairs, most = np.zeros((2, count, kinds), np.int64)
+    energies = np.full(count, np.nan)
+    present: dict[str, np.ndarray] = {}
+    lacking: dict[str, list[int]] = {name: [] for name in sorted(uses & {"charge", "spin"})}
+    periodic = False
+    for index in range(count):
+        item = prepared[index]
+        frame = item.frame
+        sizes[index] = len(frame.numbers)
+        periodic |= frame.cell is not None
+        for k, found in enumerate(item.pairs):
+            pairs[index, k], most[index, k] = len(found.centers), found.most
+        for name in frame.labels:
+            present.setdefault(name, np.zeros(count, bool))[index] = True
+        for name, frames in lacking.items():
+            if getattr(frame, name) is None:
+                frames.append(index)
+        if "energy" in frame.labels:
+            offset = _offset(frame, reference, prepared.frames, index)
+            energies[index] = float(frame.labels["energy"]) - offset
+    for name, frames in lacking.items():
+        if frames:
+            raise ValueError(
+                f"{where(prepared.frames, frames[0])}: no {name}, which the potential reads "
+                f"({len(frames)} of {count} frames lack it): say it in the file, or for all such "
+                f"frames by defaults={{{name!r}: 0.0}}"
+            )
+    return Survey(sizes, pairs, most, present, energies, periodic)
+
+
+def _offset(frame: Frame, reference: np.ndarray | None, frames: Frames, index: int) -> float:
+    if reference is None:
+        return 0.0
+    inside = frame.numbers < len(reference)
+    per_atom = np.where(inside, reference[np.where(inside, frame.numbers, 0)], np.nan)
+    if not np.isfinite(per_atom).all():
+        unknown = np.unique(frame.numbers[~np.isfinite(per_atom)]).tolist()
+        raise ValueError(
+            f"{where(frames, index)}: no reference energy for atomic numbers {unknown}: fit them "
+            "on frames that have these elements, or give them"
+        )
+    return float(per_atom.sum())
+
+
+def wanted_labels(found: Survey, names: Sequence[str] | None) -> tuple[str, ...]:
+    """Labels to hand out: those asked for, or all that occur.
+
+    Raises:
+        ValueError: If one that is asked for is unknown or in no frame.
+    """
+    if names is None:
+        return tuple(found.present)
+    for name in names:
+        quantity(name)
+        if name not in found.present:
+            there = ", ".join(f"{n} ({mask.sum()})" for n, mask in found.present.items())
+            raise ValueError(
+                f"label {name!r} is in none of the {len(found.sizes)} frames; labels and how many "
+                f"frames have them: {there or 'none'}. Name its key when opening the file"
+            )
+    return tuple(dict.fromkeys(names))
