@@ -46,7 +46,7 @@ def random(
 def by_composition(
     frames: Any, train: int, valid: int, test: int | None = None, *, seed: int
 ) -> FrameSplit:
-    """Parts in which each composition has its share, to within one frame and a half.
+    """Parts in which the compositions have their shares, but for what whole frames do not allow.
 
     Arguments and errors as for :func:`random`.
     """

@@ -63,7 +63,8 @@ class GroupedHDF5(Source):
         self._length_unit, self._charge_key = length_unit, charge_key
         self._nan_is_missing = nan_is_missing
         try:
-            self._groups = [name for name in file if "conformations" in file[name]]
+            groups = [name for name in file if hasattr(file[name], "keys")]
+            self._groups = [name for name in groups if "conformations" in file[name]]
             sizes = [len(file[name]["conformations"]) for name in self._groups]
         except _DAMAGE as error:
             raise ValueError(f"{path}: not intact ({error})") from error

@@ -8,7 +8,7 @@ KINDS = ([8, 1, 1], [6, 1, 1, 1, 1], [1], [7, 7])
 
 
 def mixed(count=11, *, cells=False, seed=0):
-    """Small structures; the energy is missing in every third, the dipole in all but every fourth."""
+    """Small structures: a third have no energy, a fourth have a dipole."""
     rng = np.random.default_rng(seed)
     return [_frame(index, rng, cells) for index in range(count)]
 
