@@ -9,7 +9,8 @@ carries :math:`h, h', h'', \dots` as a chain of rules.
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from jaxff.types import Array, Float
 
 __all__ = [
     "BaseKernel",
+    "differentiable_by_parameters",
     "matern32",
     "matern52",
     "matern72",
@@ -40,12 +42,15 @@ class BaseKernel:
         smoothness: How many derivatives with respect to the points exist at coincidence. Observing
             quantities of order m and n together needs m + n.
         arguments: Numbers from which a function of that name makes the kernel, if one does.
+        further: The derivative after the last of the profiles, for
+            :func:`differentiable_by_parameters` alone: points may not be derived by that often.
     """
 
     name: str
     profiles: tuple[Profile, ...]
     smoothness: float
     arguments: tuple[tuple[str, float], ...] = ()
+    further: Profile | None = None
 
     def between(
         self,
@@ -96,6 +101,39 @@ def _chain(kernel: BaseKernel, order: int) -> Profile:
     return function
 
 
+def differentiable_by_parameters(kernel: Any) -> Any:
+    r"""A kernel that can be derived once by parameters beside all derivatives by the points.
+
+    A length scale or a parameter of the features moves :math:`s` by something that vanishes at
+    coincident points as fast as s itself, :math:`\partial s/\partial\ell = -2s/\ell`. For the
+    Matérn kernel of smoothness p + 1/2, :math:`h^{(m)} \sim s^{p+1/2-m}` beyond m = p, so that of
+    2p derivatives by the points and one by :math:`\ell` the most singular term is
+    :math:`s\,h^{(2p+1)}\,(\nabla s)^{2p} \sim s^{1/2}`: zero there, as continuous as what is
+    derived. The chain may therefore go on by one profile, which is finite (zero) at coincidence.
+    Derivatives by the points alone may not use it: without the factor s the term has no limit.
+
+    Args:
+        kernel: A base kernel, or a record that holds some, in tuples and further records too.
+
+    Returns:
+        The same where nothing is to be added.
+    """
+    if isinstance(kernel, BaseKernel):
+        if kernel.further is None:
+            return kernel
+        return replace(kernel, profiles=(*kernel.profiles, kernel.further), further=None)
+    if type(kernel) is tuple:
+        parts = tuple(differentiable_by_parameters(part) for part in kernel)
+        same = all(new is old for new, old in zip(parts, kernel, strict=True))
+        return kernel if same else parts
+    if not is_dataclass(kernel) or isinstance(kernel, type):
+        return kernel
+    given = {field.name: getattr(kernel, field.name) for field in fields(kernel) if field.init}
+    made = {name: differentiable_by_parameters(part) for name, part in given.items()}
+    changed = {name: part for name, part in made.items() if part is not given[name]}
+    return replace(kernel, **changed) if changed else kernel
+
+
 def _matern52_third(s: Array) -> Array:
     """Singular as 1/t at zero, where it only multiplies terms of order s or higher."""
     t = jnp.sqrt(5.0 * s)
@@ -141,7 +179,8 @@ def _matern_profile(order: int, derivative: int) -> Profile:
 
 def _matern(name: str, order: int) -> BaseKernel:
     profiles = tuple(_matern_profile(order, m) for m in range(2 * order + 1))
-    return BaseKernel(name, profiles, smoothness=2 * order)
+    further = _matern_profile(order, 2 * order + 1)
+    return BaseKernel(name, profiles, smoothness=2 * order, further=further)
 
 
 def _of_root(function: Profile) -> Profile:
@@ -158,6 +197,7 @@ matern52 = BaseKernel(
         _matern_profile(2, 4),
     ),
     smoothness=4,
+    further=_matern_profile(2, 5),
 )
 r"""Matérn 5/2, :math:`(1 + t + t^2/3) e^{-t}` with :math:`t = \sqrt5\, d/\ell`.
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from jaxff.kernels import (
     rational_quadratic,
     rbf,
 )
+from jaxff.kernels.base import differentiable_by_parameters
 from jaxff.system import System
 
 QUADRATIC = rational_quadratic(1.7)
@@ -44,6 +47,7 @@ def test_profiles_have_their_textbook_values(kernel, plain):
 def test_matern_profiles_have_the_closed_form_of_bessel_functions(kernel):
     mp = pytest.importorskip("mpmath")
     nu = mp.mpf(MATERNS[kernel])
+    kernel = differentiable_by_parameters(kernel)
     for order in range(len(kernel.profiles)):
         mu = nu - order
         scale = (-nu) ** order * 2 ** (1 - nu) / mp.gamma(nu)
@@ -193,3 +197,27 @@ def test_force_force_block_of_a_geometry_with_itself():
     jacobian = jax.jit(jax.jacfwd(lambda r: inverse_distances(system.replace(positions=r))))
     j = jacobian(positions).reshape(3, 9)
     assert np.allclose(block.reshape(9, 9), 5 / (3 * scale**2) * j.T @ j, atol=1e-14)
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """Something of a user's that holds kernels."""
+
+    name: str
+    kernels: tuple
+    array: np.ndarray
+
+
+def test_kernels_are_found_wherever_they_are_held():
+    further = differentiable_by_parameters(matern32)
+    assert len(further.profiles) == len(matern32.profiles) + 1
+    assert further.smoothness == matern32.smoothness
+    assert differentiable_by_parameters(further) is further  # once only
+    held = Record("kernels", (rbf, (matern32, "a word")), np.ones(2))
+    found = differentiable_by_parameters(held)
+    assert found.kernels == (rbf, (further, "a word"))
+    assert found.array is held.array
+    plain = Record("none", (rbf,), np.ones(2))
+    assert differentiable_by_parameters(plain) is plain
+    with pytest.raises(ValueError, match="matern32 declares 2 derivatives, asked for order 3"):
+        matern32.derivative(3, jnp.asarray(1.0))
