@@ -9,10 +9,9 @@ amplitude of the kernel up the marginal likelihood, and once with the noise down
 is fitted for comparison. Errors before and after are those of 200 test geometries, in meV/Å. The
 record goes to ``hyperparameters.json``, the figure to ``hyperparameters.png``.
 
-The likelihood keeps the noise: six components of the forces on a molecule, the net force and the
-torque, are zero in the labels and in every draw from the kernel, so that it grows without bound as
-the noise goes to zero. For the same reason it must have the amplitude as a hyperparameter: the most
-likely one counts those components, and then prefers ever shorter length scales.
+On the likelihood the noise stays at 0.01 eV/Å, and the amplitude is a hyperparameter that starts at
+the squared length scale. In the figure a cross is a start, a dot the best step of its descent, with
+which errors "after" are those of; the star is the best point of the grid.
 
 Reference: Rasmussen & Williams, Gaussian Processes for Machine Learning (2006), section 5.4;
 the descent on validation errors: Schmitz, Müller & Chmiela, J. Phys. Chem. Lett. 13, 10183 (2022),
@@ -145,29 +144,34 @@ def figure(record, path):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    plot, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
+    plot, axes = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained", width_ratios=(5, 3, 3))
     scales, powers, valid, _ = np.array(record["grid"]["rows"]).T
     shape = (len(GRID[1]), len(GRID[0]))
+    plane, best = axes[0], record["grid"]["best"]
     levels = np.log10(valid.reshape(shape))
-    shades = axes[0].contourf(scales.reshape(shape), powers.reshape(shape), levels, 20, cmap="bone")
-    plot.colorbar(shades, label="log₁₀ of validation RMSE / (meV/Å), grid")
-    axes[0].set(xscale="log", xlabel="length scale / Å^power", ylabel="power of the distance")
-    for axis, (name, unit) in zip(
-        axes[1:], (("likelihood", "-log likelihood per label"), ("validation", "RMSE / (eV/Å)")),
-        strict=True,
-    ):  # fmt: skip
-        style = "-" if name == "likelihood" else "--"
-        for number, run in enumerate(record[name]):
-            axes[0].plot(run["lengthscale"], run["power"], style, color=f"C{number + 1}")
-            axes[0].plot(
-                run["end"]["lengthscale"], run["end"]["power"], "o", color=f"C{number + 1}"
-            )
-            axis.plot(run["loss"], style, color=f"C{number + 1}", label=f"start {number + 1}")
+    shades = plane.contourf(scales.reshape(shape), powers.reshape(shape), levels, 20, cmap="bone")
+    plot.colorbar(shades, ax=plane, label="log₁₀ of validation RMSE / (meV/Å)")
+    plane.plot(best["lengthscale"], best["power"], "*", color="w", markersize=14, zorder=3)
+    plane.set(xscale="log", xlabel="length scale / Å^power", ylabel="power of the distance")
+    plane.set(title="paths over the grid (none beyond it: white)", ylim=(-4.0, 0.0))
+    panels = (
+        ("likelihood", "-log likelihood per label", 1.0, "-"),
+        ("validation", "validation RMSE / (meV/Å)", 1e3, "--"),
+    )
+    for axis, (name, unit, factor, style) in zip(axes[1:], panels, strict=True):
+        for number, run in enumerate(record[name], 1):
+            color, losses = f"C{number}", factor * np.array(run["loss"])
+            ends = [[run[end][key] for end in ("start", "end")] for key in ("lengthscale", "power")]
+            label = f"{name}, start {number}"
+            plane.plot(run["lengthscale"], run["power"], style, color=color, label=label)
+            plane.plot(ends[0][0], ends[1][0], "x", color=color)
+            plane.plot(ends[0][1], ends[1][1], "o", color=color, markeredgecolor="w")
+            axis.plot(losses, style, color=color, label=f"start {number}")
+            axis.plot(np.argmin(losses), losses.min(), "o", color=color)
         axis.set(xlabel="step", ylabel=unit, title=f"descent on {name}")
-        if name == "likelihood":
-            axis.set_yscale("symlog", linthresh=1.0)
         axis.legend()
-    axes[0].set_title("paths to ● (likelihood: full, validation: dashed)")
+    axes[1].set_yscale("symlog", linthresh=1.0)
+    plane.legend(loc="lower right", fontsize="small")
     plot.savefig(path, dpi=110)
 
 
