@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxff.kernels.groups import verify
-from jaxff.kernels.listed import ListedSystem, permuted
+from jaxff.kernels.listed import ListedSystem, listed, permuted
 from jaxff.kernels.on_descriptor import DescriptorKernel, descriptor_key
 from jaxff.kernels.protocol import (
     Hyper,
@@ -21,6 +21,7 @@ from jaxff.kernels.protocol import (
     require_invariance,
     stage,
 )
+from jaxff.neighbors import displacements
 from jaxff.system import System
 from jaxff.types import Array, Float
 
@@ -43,7 +44,9 @@ class GlobalSymmetry(SystemKernel):
     Attributes:
         kernel: The kernel.
         group: Permutations of atoms ``(perms, atoms)``, or functions from systems to systems, one
-            for each element of the group, the identity among them.
+            for each element of the group, the identity among them. Systems keep the neighbour lists
+            that they carry, so that with lists functions may turn, mirror or shift positions and
+            cell together, but not exchange atoms.
 
     Raises:
         ValueError: If the permutations are no group, or there are no functions.
@@ -141,6 +144,8 @@ class GlobalSymmetry(SystemKernel):
             self.kernel.check_systems(hyper, systems)
         count = systems.positions.shape[0]
         first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], systems) for i in (0, count - 1))
+        if isinstance(first, ListedSystem) and not isinstance(self.group, np.ndarray):
+            _require_same_neighbors(first, self._images(first))
         moved = jax.jit(
             lambda a, b: jax.vmap(lambda x, y: self.kernel(hyper, x, y))(
                 self._images(a), self._images(b)
@@ -159,12 +164,7 @@ class GlobalSymmetry(SystemKernel):
                     f"{system.atom_count}"
                 )
             return jax.vmap(permuted, (None, 0))(system, jnp.asarray(self.group))
-        if isinstance(system, ListedSystem):
-            raise ValueError(
-                "a group of functions does not say which neighbours atoms have afterwards: for "
-                "periodic systems with neighbor lists give the group as permutations (perms, atoms)"
-            )
-        images = [action(system) for action in self.group]
+        images = [_moved(action, system) for action in self.group]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *images)
 
     def query(self, hyper: Hyper, system: System) -> Any:
@@ -179,6 +179,34 @@ class GlobalSymmetry(SystemKernel):
         """Sum over the group."""
         compare = stage(self.kernel, "compare")
         return jnp.sum(jax.vmap(lambda q: compare(hyper, q, reference))(query))
+
+
+def _moved(action: Action, system: System) -> System:
+    """The image of a system, with the lists of the system itself if it carries some."""
+    if not isinstance(system, ListedSystem):
+        return action(system)
+    return listed(action(system.bare), system.neighbors)
+
+
+def _require_same_neighbors(system: ListedSystem, images: System) -> None:
+    """Refuse images in which the lists no longer lead to the same distances.
+
+    Raises:
+        ValueError: If there are such, for a group of functions that exchanges or scales.
+    """
+
+    def lengths(of: Any) -> list[Array]:
+        found = (displacements(of.bare, pairs) for pairs in of.neighbors.pairs)
+        return [jnp.where(mask, jnp.sum(vectors**2, axis=-1), 0.0) for vectors, mask in found]
+
+    for before, after in zip(lengths(system), jax.vmap(lengths)(images), strict=True):
+        kept = np.asarray(before)
+        if not np.allclose(after, kept, rtol=1e-8, atol=1e-8):
+            raise ValueError(
+                "an element of the group changes the distances of atoms in the neighbor lists: "
+                "functions must move positions and cell together, by turning, mirroring or "
+                "shifting; give exchanges of atoms as permutations (perms, atoms)"
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -94,10 +94,44 @@ def test_a_symmetric_kernel_permutes_lists_where_features_do_not_say_how():
     kernels[-1].check_systems(ONE, listed(SYSTEMS, LISTS.allocate_stack(SYSTEMS)))
 
 
-def test_a_group_of_functions_says_nothing_of_neighbours():
-    kernel = GlobalSymmetry(Kernel(Bells(), matern52), (lambda s: s,))
-    with pytest.raises(ValueError, match="give the group as permutations"):
-        kernel(ONE, A, B, lists(A, True), lists(B, True))
+MIRROR = jnp.diag(jnp.array([1.0, 1.0, -1.0]))
+
+
+def mirrored(system):
+    return System(system.positions @ MIRROR, system.numbers, system.cell @ MIRROR)
+
+
+def exchanged(system):
+    return system.replace(positions=system.positions[jnp.array([1, 0, 3, 2])])
+
+
+def test_functions_that_move_positions_and_cell_together_keep_the_lists():
+    def arrows(system, neighbors=None):
+        pairs = neighbors.within(2.6)
+        vectors, mask = displacements(system, pairs)
+        decay = mask * jnp.exp(-jnp.sum(vectors**2, axis=-1))
+        return sum_pairs(pairs, decay[:, None] * vectors)
+
+    arrows.cutoff = 2.6
+    kernel = GlobalSymmetry(Kernel(arrows, matern52), (lambda s: s, mirrored))
+
+    @jax.jit
+    def evaluate(first, second):
+        return kernel(ONE, first.bare, second.bare, first.neighbors, second.neighbors)
+
+    image = mirrored(A)
+    start, other, image = (listed(s, lists(s, True)) for s in (A, B, image))
+    plain = jax.jit(lambda a, b: kernel.kernel(ONE, a.bare, b.bare, a.neighbors, b.neighbors))
+    expected = plain(start, other) + plain(image, other)
+    assert np.isclose(evaluate(start, other), expected, rtol=1e-13)
+    assert abs(plain(start, other) - plain(image, other)) > 1e-3
+    kernel.check_systems(ONE, listed(SYSTEMS, LISTS.allocate_stack(SYSTEMS)))
+
+
+def test_functions_that_exchange_atoms_are_refused_where_there_are_lists():
+    kernel = GlobalSymmetry(Kernel(Bells(), matern52), (lambda s: s, exchanged))
+    with pytest.raises(ValueError, match="give exchanges of atoms as permutations"):
+        kernel.check_systems(ONE, listed(SYSTEMS, LISTS.allocate_stack(SYSTEMS)))
 
 
 def test_radii_are_collected_from_all_parts():
