@@ -14,6 +14,7 @@ from kernel_models import CASES, SWAP, water
 from jaxff.cell import volume
 from jaxff.derivatives import hessian_vector, observe
 from jaxff.descriptors import inverse_distances
+from jaxff.gdml import generic
 from jaxff.gdml.generic import GenericOperator
 from jaxff.gdml.jets import Expanded, expand_compiled
 from jaxff.gdml.observation import observe_packed
@@ -172,6 +173,19 @@ def test_random_descriptors_agree_on_both_paths():
     expected = GdmlOperator(kernel, hyper, references, energies=True).dense()
     found = GenericOperator(kernel, hyper, references, ("forces", "energy")).dense()
     assert np.abs(found - expected).max() <= 1e-10 * np.abs(expected).max()
+
+
+def test_tiles_of_few_references_are_filled_up(monkeypatch):
+    """Three references in tiles of two: the last one repeats a row, which does not count."""
+    hyper = {"lengthscale": jnp.asarray(0.9)}
+    operator = GenericOperator(Kernel(inverse_distances, rbf), hyper, water(3), ("energy",))
+    expected = operator.columns(np.arange(3))
+    (owner, component, _) = next(operator._batches(np.arange(3)))
+    entries = sum(leaf.size for leaf in jax.tree.leaves(operator.jets(np.arange(3))))
+    monkeypatch.setattr(generic, "_ELEMENTS", 2 * entries)
+    assert [len(rows) for rows, _ in operator._tiles(owner, component, 0)] == [2, 1]
+    assert np.array_equal(operator.columns(np.arange(3)), expected)
+    assert np.ptp(expected[:, 0]) > 1e-3
 
 
 KERNELS = {

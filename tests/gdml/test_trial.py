@@ -111,6 +111,19 @@ def test_a_descriptor_is_tried_once_for_all_refits():
     assert 0 < second < first  # compiled for more references, but not tried again
 
 
+def test_a_descriptor_is_tried_anew_in_a_cell_and_with_other_hyperparameters():
+    def fickle(system, neighbors=None, *, tilt=0.0):
+        turned = tilt if system.cell is None else 1.0
+        return squares(system) + turned * jnp.sin(system.positions[1, 0] - system.positions[0, 0])
+
+    kernel = Kernel(fickle, matern52)
+    place(kernel)  # all is well
+    with pytest.warns(UserWarning, match="not invariant to rotation"):
+        place(kernel, water(2, cell=9.0 * np.eye(3)))
+    with pytest.warns(UserWarning, match="not invariant to rotation"):
+        place(kernel, tilt=0.5)
+
+
 def bells(system, neighbors=None):
     pairs = neighbors.within(2.0)
     vectors, mask = displacements(system, pairs)
