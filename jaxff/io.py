@@ -40,6 +40,13 @@ def _composite(kind: Any, kernels: Any, names: Any) -> Any:
     return kind(tuple(kernels), tuple(names))
 
 
+def _network(builder: str, **arguments: Any) -> Potential:
+    """A network; flax is imported only for those who load one."""
+    from jaxff import networks
+
+    return getattr(networks, builder)(**arguments)
+
+
 _KERNELS = {
     "Kernel": partial(_leaf, kernels.Kernel),
     "AtomicSum": partial(_leaf, kernels.AtomicSum),
@@ -65,6 +72,7 @@ _BUILDERS = {
     "lennard_jones": physics.lennard_jones,
     "morse": physics.morse,
     "zbl": physics.zbl,
+    **{name: partial(_network, name) for name in ("geomatt",)},
     "add": lambda potentials: add(*potentials),
     "scale_shift": lambda potentials, scale, shift: scale_shift(
         potentials[0], scale, shift if np.ndim(shift) else float(shift)
