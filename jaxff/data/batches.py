@@ -21,7 +21,7 @@ from jaxff.neighbors import neighbor_list
 __all__ = ["Batches", "batches"]
 
 _SAMPLE = 2000  # batches that are drawn to place the shapes
-_ROWS = 0.5  # fill from which lists with rows are faster (experiments/benchmarks/batches.py)
+_ROWS = 0.9  # fill from which lists with rows are faster (experiments/benchmarks/batches.py)
 _DIGITS = 1e-4  # eV, the coarsest step of a float32 energy that passes without a warning
 _USES = frozenset({"charge", "spin", "electric_field"})
 
@@ -153,7 +153,7 @@ def batches(
         drop_last: Leave out what does not fill the last batch of an epoch.
         devices: Make this many packs per step, along a leading axis.
         layout: ``"rows"``, ``"flat"`` (see :class:`jaxff.neighbors.Pairs`), or ``"auto"``: rows for
-            the lists whose rows are at least half full.
+            the lists whose rows are at least nine tenths full.
         max_compilations: The most shapes.
         cache_bytes: Memory for frames and pairs; default a quarter of what is free.
         prefetch: Batches that a thread makes ahead; 0 for none.
