@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,8 @@ from jaxff.data import buckets as shapes
 from jaxff.data.frames import as_frames
 from jaxff.data.packing import Batch, Bucket, Plan, assemble
 from jaxff.data.prefetch import prefetched
-from jaxff.data.survey import PreparedFrames, Survey, survey, wanted_labels
+from jaxff.data.stacking import as_stack, padded
+from jaxff.data.survey import PreparedFrames, Survey, survey, wanted_labels, warn_of_digits
 from jaxff.linalg.memory import available_bytes
 from jaxff.neighbors import neighbor_list
 
@@ -22,7 +22,6 @@ __all__ = ["Batches", "batches"]
 
 _SAMPLE = 2000  # batches that are drawn to place the shapes
 _ROWS = 0.9  # fill from which lists with rows are faster (experiments/benchmarks/batches.py)
-_DIGITS = 1e-4  # eV, the coarsest step of a float32 energy that passes without a warning
 _USES = frozenset({"charge", "spin", "electric_field"})
 
 
@@ -66,9 +65,10 @@ class Batches:
 
     def order(self, epoch: int) -> Int[np.ndarray, " frames"]:
         """Order of the frames in an epoch: shuffled by (seed, epoch), or as they are."""
-        if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, _order(len(self._prepared), self._seed, epoch))
-        return self._order[1]
+        known = self._order
+        if known is None or known[0] != epoch:
+            known = self._order = (epoch, _order(len(self._prepared), self._seed, epoch))
+        return known[1]
 
     def indices(self, epoch: int, step: int) -> Int[np.ndarray, " frames"]:
         """The frames of a step, those of all devices one after another.
@@ -91,7 +91,11 @@ class Batches:
         return whole if self._place is None else self._place(whole)
 
     def _assembled(self, part: np.ndarray, bucket: Bucket) -> Batch:
-        return assemble([self._prepared[i] for i in part.tolist()], part, bucket, self.plan)
+        items = [self._prepared[i] for i in part.tolist()]
+        if not self.plan.stacked:
+            return assemble(items, part, bucket, self.plan)
+        items = [padded(item, self.plan.most) for item in items]
+        return as_stack(assemble(items, part, bucket, self.plan), self.plan.most)
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step ``start`` on, made ahead by a thread."""
@@ -106,6 +110,11 @@ class Batches:
             f"{self.found.sizes.max()} atoms, {self._prepared.kept} kept in memory",
             "labels: " + (", ".join(f"{n} in {counts[n]}" for n in self.plan.labels) or "none"),
         ]
+        for name, values in self.found.fields.items():
+            kinds, number = np.unique(values[~np.isnan(values)], return_counts=True)
+            if len(kinds):
+                table = (f"{k:g} in {n}" for k, n in zip(kinds, number, strict=True))
+                lines.append(f"{name}: {', '.join(table)}")
         for shape, share in zip(self.buckets.shapes, self.buckets.shares, strict=True):
             pairs = f", pairs {', '.join(map(str, shape.pairs))}" if shape.pairs else ""
             lines.append(f"shape of {shape.atoms} atoms{pairs}: {share:.1%} of batches")
@@ -127,6 +136,7 @@ def batches(
     seed: int | None = None,
     drop_last: bool = False,
     devices: int | None = None,
+    form: str = "pack",
     layout: str = "auto",
     max_compilations: int = 5,
     cache_bytes: int | None = None,
@@ -152,8 +162,10 @@ def batches(
         seed: Seed of the order, new in every epoch; ``None`` keeps the order of the frames.
         drop_last: Leave out what does not fill the last batch of an epoch.
         devices: Make this many packs per step, along a leading axis.
+        form: ``"pack"``, or ``"stack"``: a leading axis of structures that all have the room of the
+            largest, for potentials that take no packs, or see all pairs.
         layout: ``"rows"``, ``"flat"`` (see :class:`jaxff.neighbors.Pairs`), or ``"auto"``: rows for
-            the lists whose rows are at least nine tenths full.
+            the lists whose rows are at least nine tenths full. Stacks always have rows.
         max_compilations: The most shapes.
         cache_bytes: Memory for frames and pairs; default a quarter of what is free.
         prefetch: Batches that a thread makes ahead; 0 for none.
@@ -166,7 +178,11 @@ def batches(
             argument is out of range.
     """
     frames = as_frames(frames)
-    _check(len(frames), batch_size, devices, layout, max_compilations, uses, defaults or {})
+    _check(len(frames), batch_size, devices, max_compilations, uses, defaults or {})
+    if layout not in ("auto", "rows", "flat") or (form == "stack" and layout == "flat"):
+        raise ValueError(f"layout must be 'auto', 'rows' or (for packs) 'flat', got {layout!r}")
+    if form not in ("pack", "stack"):
+        raise ValueError(f"form must be 'pack' or 'stack', got {form!r}")
     radii = neighbor_list(tuple(cutoffs)).cutoffs
     room = available_bytes() // 4 if cache_bytes is None else cache_bytes
     prepared = PreparedFrames(frames, radii, room, defaults or {})
@@ -175,19 +191,21 @@ def batches(
     plan = Plan(
         labels=wanted_labels(found, labels),
         cutoffs=radii,
-        widths=_widths(found, layout),
+        widths=_widths(found, "rows" if form == "stack" else layout),
         most=int(found.sizes.max()),
         periodic=found.periodic,
         uses=frozenset(uses),
+        stacked=form == "stack",
         reference=reference,
-        dtype=dtype,
+        dtype=jax.dtypes.canonicalize_dtype(dtype or np.float64),
     )
     if drop_last and len(frames) < batch_size * (devices or 1):
         raise ValueError(
             f"{len(frames)} frames do not fill one step of {batch_size * (devices or 1)}: with "
             "drop_last nothing would be left; make batches smaller"
         )
-    _warn_of_digits(found, plan)
+    if "energy" in plan.labels and plan.dtype == np.float32:
+        warn_of_digits(found)
     chosen = _choose(found, plan, batch_size, devices, seed, max_compilations)
     return Batches(
         *(prepared, found, plan, chosen),
@@ -204,7 +222,6 @@ def _check(
     count: int,
     batch_size: int,
     devices: int | None,
-    layout: str,
     limit: int,
     uses: Collection[str],
     defaults: Mapping[str, float],
@@ -215,8 +232,6 @@ def _check(
     for name, value in numbers.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    if layout not in ("auto", "rows", "flat"):
-        raise ValueError(f"layout must be 'auto', 'rows' or 'flat', got {layout!r}")
     if unknown := sorted(set(uses) - _USES):
         raise ValueError(f"uses must be of {sorted(_USES)}, got {unknown}")
     if unknown := sorted(set(defaults) - {"charge", "spin"}):
@@ -239,9 +254,10 @@ def _widths(found: Survey, layout: str) -> tuple[int | None, ...]:
 
 def _needs(found: Survey, plan: Plan) -> Int[np.ndarray, "frames dims"]:
     """Atoms and slots for pairs that each frame takes."""
-    columns = [found.sizes]
+    sizes = np.full(len(found.sizes), plan.most) if plan.stacked else found.sizes
+    columns = [sizes]
     for k, width in enumerate(plan.widths):
-        columns.append(found.pairs[:, k] if width is None else found.sizes * width)
+        columns.append(found.pairs[:, k] if width is None else sizes * width)
     return np.stack(columns, axis=1)
 
 
@@ -267,21 +283,9 @@ def _choose(
         bound = shapes.largest(needs, batch_size)
     names = ["atoms", *(f"pairs within {cutoff:g} Å" for cutoff in plan.cutoffs)]
     chosen = shapes.choose(sample, bound, batch_size, limit, names)
-    for k, width in enumerate(plan.widths):  # slots of rows are not all pairs
-        if width is not None:
-            chosen.fill[names[k + 1]] *= found.pairs[:, k].sum() / (found.sizes.sum() * width)
+    used = np.concatenate([[found.sizes.sum()], found.pairs.sum(axis=0)])
+    for name, real, slots in zip(names, used, needs.sum(axis=0), strict=True):
+        chosen.fill[name] *= float(
+            real / max(slots, 1)
+        )  # not all slots of rows and stacks are used
     return chosen
-
-
-def _warn_of_digits(found: Survey, plan: Plan) -> None:
-    """Warn if energies lose digits when they become float32."""
-    dtype = jax.dtypes.canonicalize_dtype(plan.dtype or np.float64)
-    if "energy" not in plan.labels or dtype != np.float32:
-        return
-    step = float(np.spacing(np.float32(np.nanmax(np.abs(found.energies)))))
-    if step > _DIGITS:
-        warnings.warn(
-            f"energies up to {np.nanmax(np.abs(found.energies)):.6g} eV become float32 in steps of "
-            f"{step:.1g} eV: pass reference_energies=, or enable float64",
-            stacklevel=3,
-        )

@@ -27,15 +27,16 @@ __all__ = ["Batch", "Bucket", "HostPairs", "Plan", "Prepared", "assemble", "prep
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Batch:
-    """Several structures as one pack, with their labels.
+    """Several structures as one pack or stack, with their labels.
 
     Attributes:
         system: The pack, padded: atoms of number 0, structures where ``structure_mask`` is False.
+            Or the stack: structures of padding have no atom.
         neighbors: Its pairs; ``None`` for potentials that need none.
-        labels: Labels by name, ``(structures, ...)`` or ``(atoms, ...)``, in eV, Å, e. The Hessian
-            of a pack has the shape ``(atoms, 3, most, 3)``: rows of atoms, columns of the atoms of
-            the same structure, ``most`` the size of the largest structure of all. Zero where
-            missing.
+        labels: Labels by name, ``(structures, ...)`` or ``(atoms, ...)`` (of a stack ``(structures,
+            atoms, ...)``), in eV, Å, e. The Hessian of a pack is ``(atoms, 3, most, 3)``: rows of
+            atoms, columns of the atoms of the same structure, ``most`` the size of the largest
+            structure of all. Zero where missing.
         masks: For each label, True for the structures that have it.
         indices: Index of each structure among the frames, -1 for padding.
     """
@@ -110,8 +111,9 @@ class Plan:
         most: Atoms of the largest structure.
         periodic: Whether batches carry cells.
         uses: Which of ``charge``, ``spin``, ``electric_field`` they carry.
+        stacked: Whether batches are stacks, every structure with room for ``most`` atoms.
         reference: Energy per atom in eV by atomic number that is taken off the energies.
-        dtype: Type of floating-point arrays; ``None`` for what JAX makes of float64.
+        dtype: Type of floating-point arrays.
     """
 
     labels: tuple[str, ...]
@@ -120,6 +122,7 @@ class Plan:
     most: int
     periodic: bool
     uses: frozenset[str]
+    stacked: bool
     reference: np.ndarray | None
     dtype: Any
 
@@ -175,7 +178,7 @@ def assemble(
 def _system(frames: Sequence[Frame], sizes: list[int], bucket: Bucket, plan: Plan) -> System:
     count, atoms = len(frames), sum(sizes)
     numbers = np.zeros(bucket.atoms, np.int32)
-    positions = np.zeros((bucket.atoms, 3), plan.dtype or np.float64)
+    positions = np.zeros((bucket.atoms, 3), plan.dtype)
     if frames:
         np.concatenate([f.numbers for f in frames], out=numbers[:atoms], casting="same_kind")
         np.concatenate([f.positions for f in frames], out=positions[:atoms], casting="same_kind")
@@ -265,7 +268,7 @@ def _label(
     """One label of all structures, and which have it."""
     entry = quantity(name)
     lead = bucket.atoms if entry.per_atom else bucket.structures
-    values = np.zeros((lead, *entry.dims(plan.most)[entry.per_atom :]), plan.dtype or np.float64)
+    values = np.zeros((lead, *entry.dims(plan.most)[entry.per_atom :]), plan.dtype)
     mask = np.zeros(bucket.structures, bool)
     for index, frame in enumerate(frames):
         if (label := frame.labels.get(name)) is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,9 @@ from jaxff.data.frames import Frames, Source, where
 from jaxff.data.packing import Prepared, prepare
 from jaxff.quantities import quantity
 
-__all__ = ["PreparedFrames", "Survey", "survey"]
+__all__ = ["PreparedFrames", "Survey", "survey", "wanted_labels", "warn_of_digits"]
+
+_DIGITS = 1e-4  # eV, the coarsest step of a float32 energy that passes without a warning
 
 
 class PreparedFrames:
@@ -72,6 +75,7 @@ class Survey:
         most: Largest number of neighbours of an atom within each cutoff.
         present: For each label that occurs, the frames that have it.
         energies: Energy in eV, less the reference energies; NaN where there is none.
+        fields: Total charges and numbers of unpaired electrons; NaN where they are not known.
         periodic: Whether some frame repeats.
     """
 
@@ -80,6 +84,7 @@ class Survey:
     most: Int[np.ndarray, "frames cutoffs"]
     present: dict[str, Bool[np.ndarray, " frames"]]
     energies: Float[np.ndarray, " frames"]
+    fields: dict[str, Float[np.ndarray, " frames"]]
     periodic: bool
 
 
@@ -102,7 +107,7 @@ def survey(
     pairs, most = np.zeros((2, count, kinds), np.int64)
     energies = np.full(count, np.nan)
     present: dict[str, np.ndarray] = {}
-    lacking: dict[str, list[int]] = {name: [] for name in sorted(uses & {"charge", "spin"})}
+    fields = {name: np.full(count, np.nan) for name in ("charge", "spin")}
     periodic = False
     for index in range(count):
         item = prepared[index]
@@ -113,20 +118,20 @@ def survey(
             pairs[index, k], most[index, k] = len(found.centers), found.most
         for name in frame.labels:
             present.setdefault(name, np.zeros(count, bool))[index] = True
-        for name, frames in lacking.items():
-            if getattr(frame, name) is None:
-                frames.append(index)
+        for name, column in fields.items():
+            if (value := getattr(frame, name)) is not None:
+                column[index] = value
         if "energy" in frame.labels:
             offset = _offset(frame, reference, prepared.frames, index)
             energies[index] = float(frame.labels["energy"]) - offset
-    for name, frames in lacking.items():
-        if frames:
+    for name in sorted(uses & set(fields)):
+        if (lacking := np.flatnonzero(np.isnan(fields[name]))).size:
             raise ValueError(
-                f"{where(prepared.frames, frames[0])}: no {name}, which the potential reads "
-                f"({len(frames)} of {count} frames lack it): say it in the file, or for all such "
+                f"{where(prepared.frames, int(lacking[0]))}: no {name}, which the potential reads "
+                f"({len(lacking)} of {count} frames lack it): say it in the file, or for all such "
                 f"frames by defaults={{{name!r}: 0.0}}"
             )
-    return Survey(sizes, pairs, most, present, energies, periodic)
+    return Survey(sizes, pairs, most, present, energies, fields, periodic)
 
 
 def _offset(frame: Frame, reference: np.ndarray | None, frames: Frames, index: int) -> float:
@@ -160,3 +165,14 @@ def wanted_labels(found: Survey, names: Sequence[str] | None) -> tuple[str, ...]
                 f"frames have them: {there or 'none'}. Name its key when opening the file"
             )
     return tuple(dict.fromkeys(names))
+
+
+def warn_of_digits(found: Survey) -> None:
+    """Warn if energies lose digits when they become float32."""
+    most = float(np.nanmax(np.abs(found.energies)))
+    if (step := float(np.spacing(np.float32(most)))) > _DIGITS:
+        warnings.warn(
+            f"energies up to {most:.6g} eV become float32 in steps of {step:.1g} eV: pass "
+            "reference_energies=, or enable float64",
+            stacklevel=3,
+        )

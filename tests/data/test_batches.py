@@ -167,6 +167,36 @@ def test_one_composition_takes_one_shape_and_can_be_reshaped():
         np.testing.assert_array_equal(batch.system.structure, np.repeat(np.arange(4), 3))
     assert "shape of 12 atoms, pairs 24: 100.0% of batches" in loader.summary()
     assert "energy in 10" in loader.summary()
+    assert "charge: -1 in 2, 0 in 2, 1 in 1" in batches(mixed(5), batch_size=2).summary()
+
+
+def test_a_stack_is_its_frames():
+    frames = mixed(6, cells=True)
+    frames[1].labels["hessian"] = np.random.default_rng(0).normal(size=(5, 3, 5, 3))
+    loader = batches(frames, batch_size=4, cutoffs=(CUTOFF,), form="stack", seed=1)
+    assert len(loader.buckets.shapes) == 1
+    assert loader.buckets.fill["atoms"] == pytest.approx(19 / 30)
+    compiled = jax.jit(jax.vmap(energies))
+    for batch in loader.epoch():
+        assert batch.system.positions.shape == (4, 5, 3)
+        assert not batch.system.is_packed
+        found = np.asarray(compiled(batch.system, batch.neighbors))
+        for slot, index in enumerate(batch.indices):
+            expected = alone(frames[index]) if index >= 0 else 0.0
+            assert found[slot] == pytest.approx(expected, rel=1e-12)
+            if index < 0:
+                continue
+            own = frames[index]
+            np.testing.assert_array_equal(
+                batch.labels["forces"][slot, : len(own)], own.labels["forces"]
+            )
+            assert not batch.labels["forces"][slot, len(own) :].any()
+            if index == 1:
+                np.testing.assert_array_equal(batch.labels["hessian"][slot], own.labels["hessian"])
+    with pytest.raises(ValueError, match="layout must be"):
+        batches(frames, batch_size=4, form="stack", layout="flat")
+    with pytest.raises(ValueError, match="form must be"):
+        batches(frames, batch_size=4, form="list")
 
 
 def test_nothing_is_made_up():
