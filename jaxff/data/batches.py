@@ -143,6 +143,7 @@ def batches(
     prefetch: int = 2,
     dtype: Any = None,
     place: Callable[[Batch], Batch] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Batches:
     """Prepare batches of frames for training or validation.
 
@@ -172,6 +173,7 @@ def batches(
         dtype: Type of floating-point arrays; default what JAX makes of float64.
         place: What brings a batch to the devices. By default batches are host arrays, which a
             compiled function takes as they are, sooner than ``jax.device_put``.
+        progress: Called with the number of frames that have been read, while they are read once.
 
     Raises:
         ValueError: If there are no frames, a label is in none of them, a field is missing, or an
@@ -187,7 +189,7 @@ def batches(
     room = available_bytes() // 4 if cache_bytes is None else cache_bytes
     prepared = PreparedFrames(frames, radii, room, defaults or {})
     reference = None if reference_energies is None else np.asarray(reference_energies, np.float64)
-    found = survey(prepared, frozenset(uses), reference)
+    found = survey(prepared, frozenset(uses), reference, progress)
     plan = Plan(
         labels=wanted_labels(found, labels),
         cutoffs=radii,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -89,7 +89,10 @@ class Survey:
 
 
 def survey(
-    prepared: PreparedFrames, uses: frozenset[str], reference: np.ndarray | None = None
+    prepared: PreparedFrames,
+    uses: frozenset[str],
+    reference: np.ndarray | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Survey:
     """Look at every frame once.
 
@@ -97,6 +100,7 @@ def survey(
         prepared: The frames.
         uses: Which of ``charge``, ``spin`` every frame must say.
         reference: Energy per atom in eV by atomic number.
+        progress: Called with the number of frames after each.
 
     Raises:
         ValueError: If a frame does not say its charge or spin, or has an element without a
@@ -124,6 +128,8 @@ def survey(
         if "energy" in frame.labels:
             offset = _offset(frame, reference, prepared.frames, index)
             energies[index] = float(frame.labels["energy"]) - offset
+        if progress is not None:
+            progress(index + 1)
     for name in sorted(uses & set(fields)):
         if (lacking := np.flatnonzero(np.isnan(fields[name]))).size:
             raise ValueError(

@@ -26,7 +26,7 @@ def _frame(index, rng, cells):
         numbers,
         np.arange(atoms)[:, None] * [0.9, 0.3, 0.1] + 0.05 * rng.normal(size=(atoms, 3)),
         labels,
-        cell=np.diag([3.0, 4.0, 5.0]) + 0.2 * rng.normal(size=(3, 3)) if repeats else None,
+        cell=np.diag([3.0, 4.0, 2.3]) + 0.1 * rng.normal(size=(3, 3)) if repeats else None,
         pbc=np.array([True, True, index % 4 == 0]) if repeats else None,
         charge=float(index % 3 - 1),
         group=f"kind {index % len(KINDS)}",

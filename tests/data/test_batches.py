@@ -297,8 +297,9 @@ def test_an_error_in_the_thread_reaches_the_loop():
                 raise OSError("the disk is gone")
             return super().read(index)
 
-    source = Failing(mixed(6))
-    loader = batches(source, batch_size=2, cache_bytes=0)
+    source, seen = Failing(mixed(6)), []
+    loader = batches(source, batch_size=2, cache_bytes=0, progress=seen.append)
+    assert seen == [1, 2, 3, 4, 5, 6]
     source.broken = True
     with pytest.raises(OSError, match="the disk is gone"):
         list(loader.epoch())
