@@ -126,12 +126,13 @@ def main():
         if options.tune_only:
             continue
         checkpoint = options.scratch / f"krylov_{molecule}_{options.train}.npz"
+        resumed = checkpoint.exists()  # then the time is only that of the rest
         result = fit_and_test(kernel, train, test, scale, options, checkpoint)
         result |= {
             "published": dict(zip(("energy", "forces"), PUBLISHED[molecule], strict=True)),
             "unit": "kcal/mol, kcal/mol/Ang", "group_order": len(group), "lengthscale": scale,
             "validation_force_rmse": trials, "tuning_frames": TUNING_FRAMES,
-            "regularization": REGULARIZATION, "memory_gb": options.memory_gb,
+            "regularization": REGULARIZATION, "memory_gb": options.memory_gb, "resumed": resumed,
             "peak_gb": peak_bytes() * 1e-9, "load": os.getloadavg()[0],
             "date": date.today().isoformat(),
             "machine": f"{platform.machine()}, 1 of {os.cpu_count()} cores",

@@ -30,18 +30,9 @@ jax.config.update("jax_enable_x64", True)
 
 import jax.numpy as jnp
 import numpy as np
-from superlinear_spectra import (
-    SCALE,
-    Turned,
-    after,
-    decompose,
-    leading,
-    leading_factor,
-    load,
-    spectrum,
-)
+import superlinear_spectra as spectra
 
-from jaxff.linalg import low_rank, pivoting, preconditioners, solvers
+from jaxff.linalg import pivoting, preconditioners, solvers
 
 FRACTIONS = (0.201, 0.105, 0.049, 0.0204, 0.0095)  # the dearest last
 SMALL_FRACTIONS = (0.2, 0.1, 0.05, 0.025)
@@ -56,15 +47,9 @@ LONG = {
     "random_pivoted_cholesky": lambda operator, most: (
         pivoting.randomly(operator, most, np.random.default_rng(0)).factor
     ),
-    "svd_subspace": leading_factor,
+    "svd_subspace": spectra.leading_factor,
 }
 RECORD = Path(__file__).with_suffix(".json")
-
-
-def shortened(found, rank, operator, diagonal, **_):
-    """From the first columns of a longer factor, which are those of a shorter one."""
-    del operator
-    return low_rank.woodbury(np.array(found[:, :rank], order="F"), diagonal)
 
 
 def recipe(method, rank, most, operator, longest):
@@ -78,7 +63,7 @@ def recipe(method, rank, most, operator, longest):
     if method not in longest:
         start = time.perf_counter()
         longest[method] = LONG[method](operator, most), time.perf_counter() - start
-    return partial(shortened, longest[method][0], rank)
+    return partial(spectra.shortened, longest[method][0], rank)
 
 
 def iterate(operator, rhs, preconditioner):
@@ -96,7 +81,7 @@ def iterate(operator, rhs, preconditioner):
 
 def records(system, methods, fractions, cache):
     """All that is asked for of one system, one by one."""
-    operator, rhs = load(system)
+    operator, rhs = spectra.load(system)
     small, longest, decomposed = system == "ethanol100", {}, None
     most = round(max(fractions) * operator.size)
     for method, fraction in ((m, f) for f in fractions for m in methods):
@@ -107,18 +92,18 @@ def records(system, methods, fractions, cache):
             file = cache / f"{system}.npz"
             if not file.exists():
                 start = time.perf_counter()
-                values, projected = decompose(operator, rhs)
+                values, projected = spectra.decompose(operator, rhs)
                 seconds = time.perf_counter() - start
                 np.savez(file, values=values, projected=projected, seconds=seconds)
             decomposed = np.load(file)
         rank = round(fraction * operator.size)
         if method == "spectrum":
-            found = spectrum(decomposed["values"], decomposed["projected"], LAMBDA)
+            found = spectra.spectrum(decomposed["values"], decomposed["projected"], LAMBDA)
             found["wall_s"] = float(decomposed["seconds"])
         elif method in ("svd", "none"):
-            turned, rank = Turned(decomposed["values"]), rank * (method == "svd")
+            turned, rank = spectra.Turned(decomposed["values"]), rank * (method == "svd")
             projected = np.asarray(turned.turn(jnp.asarray(decomposed["projected"])))
-            found = iterate(turned, projected, partial(leading, rank))
+            found = iterate(turned, projected, partial(spectra.leading, rank))
             found["largest"] = 1.0 + float(turned.values[rank]) / LAMBDA
         else:
             made = recipe(method, rank, most, operator, longest)
@@ -127,7 +112,7 @@ def records(system, methods, fractions, cache):
                 found["long_factor_s"] = longest[method][1]
                 found["long_rank"] = longest[method][0].shape[1]
             if small and (fraction == 0.1 or method == "svd_dense"):
-                found["spectrum"] = after(operator, made, LAMBDA)
+                found["spectrum"] = spectra.after(operator, made, LAMBDA)
         yield key, {"equations": operator.size, **found}
 
 
@@ -148,7 +133,7 @@ def main():
         for key, found in records(system, methods, fractions, options.cache):
             print(key, found.get("iterations"), found["wall_s"], flush=True)
             record = {
-                "lengthscale": SCALE, "regularization": LAMBDA, "rtol": RTOL,
+                "lengthscale": spectra.SCALE, "regularization": LAMBDA, "rtol": RTOL,
                 "records": read() | {key: found | {"date": date.today().isoformat()}},
                 "machine": f"{platform.machine()}, 1 of {os.cpu_count()} cores",
                 "versions": {p: version(p) for p in ("jaxff", "jax", "numpy", "scipy")},

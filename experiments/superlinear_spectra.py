@@ -95,6 +95,12 @@ def principal(factor, count, power=0.5):
     return factor @ (turns[:, ::-1][:, :count] / squares**power)
 
 
+def shortened(found, rank, operator, diagonal, **_):
+    """From the first columns of a longer factor, which are those of a shorter one."""
+    del operator
+    return low_rank.woodbury(np.array(found[:, :rank], order="F"), diagonal)
+
+
 class Turned:
     """A matrix in the basis of its eigenvectors, turned by a reflection.
 
