@@ -159,3 +159,19 @@ def explicit_matrix(case: Case, *, energies: bool) -> np.ndarray:
         return matrix
     mixed = -np.asarray(over_pairs(jax.grad(kernel))).transpose(0, 2, 1).reshape(-1, count)
     return np.block([[matrix, mixed], [mixed.T, np.asarray(over_pairs(kernel))]])
+
+
+def rigid_motions(systems: System) -> np.ndarray:
+    """Forces along which no molecule as a whole can be pushed or turned, as columns.
+
+    Rows are labels of forces, then of energies.
+    """
+    count, atoms, _ = systems.positions.shape
+    block, columns = 3 * atoms, []
+    for reference, positions in enumerate(np.asarray(systems.positions)):
+        for axis in np.eye(3):
+            for motion in (np.broadcast_to(axis, positions.shape), np.cross(axis, positions)):
+                column = np.zeros(count * (block + 1))
+                column[block * reference : block * (reference + 1)] = np.ravel(motion)
+                columns.append(column)
+    return np.stack(columns, axis=1)

@@ -4,6 +4,7 @@ from jaxff.gdml.constant import ConstantFit, fit_constant
 from jaxff.gdml.fit import FitInfo, UnconvergedError, fit, residual_labels
 from jaxff.gdml.hyper import Descent, descend, log_likelihood, problem, validation_error
 from jaxff.gdml.inference import Posterior, VarianceBound, posterior
+from jaxff.gdml.observable import Observable
 from jaxff.gdml.potential import KernelPotential, potential
 from jaxff.gdml.tune import Trial, Tuning, tune
 
@@ -12,6 +13,7 @@ __all__ = [
     "Descent",
     "FitInfo",
     "KernelPotential",
+    "Observable",
     "Posterior",
     "Trial",
     "Tuning",

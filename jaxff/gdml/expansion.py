@@ -25,7 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxff.gdml.labels import Adjoint, adjoint, moved, squares
+from jaxff.gdml.labels import Adjoint, adjoint, moved, squares, value_weights
 from jaxff.kernels.algebra import Scaled, Sum, part
 from jaxff.kernels.base import BaseKernel
 from jaxff.kernels.kernel import Kernel
@@ -69,7 +69,7 @@ def expand(
     kernel: Any,
     hyper: dict[str, Array],
     references: System,
-    coefficients: dict[str, Array],
+    coefficients: dict[str, Any],
     directions: Array | None = None,
 ) -> dict[str, Any]:
     """Features of the references and their contraction with the coefficients.
@@ -89,14 +89,14 @@ def expand(
         return {name: expand(own, part(hyper, name), *given) for name, own in kernel.parts}
     if isinstance(kernel, Scaled):
         return expand(kernel.kernel, kernel.own_hyper(hyper), *given)
-    energy_weights = coefficients.get("energy")
+    energy_weights = value_weights(coefficients)
     if set(coefficients) <= {"forces", "energy"} and "forces" in coefficients:
         features, weights = contract(kernel, hyper, references, coefficients["forces"])
         if isinstance(kernel, AtomicSum):
             return _assemble_atoms(references.numbers, features, weights, energy_weights, None)
         return assemble(features, weights, energy_weights)
 
-    def one(system: System, own: dict[str, Array], along: Array | None) -> tuple:
+    def one(system: System, own: dict[str, Any], along: Array | None) -> tuple:
         return _contract_any(kernel, hyper, system, adjoint(system, own, along))
 
     features, weights, bends = jax.vmap(one)(references, coefficients, directions)

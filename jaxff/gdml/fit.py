@@ -1,5 +1,6 @@
 """Fitting kernel potentials: a linear solve with the model's own predictions as its matrix."""
 
+import functools
 import time
 import warnings
 from collections.abc import Mapping
@@ -16,15 +17,25 @@ from jaxff.gdml import expansion as exp
 from jaxff.gdml import jets
 from jaxff.gdml import labels as lab
 from jaxff.gdml.generic import GenericOperator
+from jaxff.gdml.label_checks import (
+    check,
+    check_kernel,
+    check_noise,
+    defined,
+    shown,
+    without_constant,
+)
+from jaxff.gdml.observable import Observable
 from jaxff.gdml.operator import GdmlOperator
 from jaxff.gdml.potential import KernelPotential, references_of
 from jaxff.gdml.radial_operator import operator_of
 from jaxff.kernels.kernel import Kernel
 from jaxff.linalg import solvers
 from jaxff.linalg.solvers import Solver
+from jaxff.numerics import select
 from jaxff.potential import EnergyFn
 from jaxff.system import System
-from jaxff.types import Params
+from jaxff.types import Array, Params
 
 __all__ = ["FitInfo", "UnconvergedError", "fit", "residual_labels"]
 
@@ -48,6 +59,7 @@ class FitInfo(NamedTuple):
         rank: Rank of the preconditioner, 0 without one.
         method: How the system was solved.
         noise: Standard deviations that were given, by label, in its unit.
+        observables: Labels that are not of the library.
     """
 
     size: int
@@ -60,12 +72,13 @@ class FitInfo(NamedTuple):
     rank: int = 0
     method: str = "cholesky"
     noise: Mapping[str, float] = MappingProxyType({})
+    observables: tuple[Observable, ...] = ()
 
 
 def fit(
     potential: KernelPotential,
     params: Params,
-    labels: Mapping[str, Any],
+    labels: Mapping[Any, Any],
     *,
     solver: Solver | Literal["auto"],
     regularization: float,
@@ -87,11 +100,12 @@ def fit(
     - ``hessian_vector``, a pair of directions and of products of the Hessian with these, each
       ``(N, atoms, 3)`` or, several, ``(N, directions, atoms, 3)``;
     - ``stress`` (eV/Å³, with a cell) and ``virial`` (eV), ``(N, 3, 3)``;
-    - ``dipole`` ``(N, 3)`` in e·Å, of a kernel that reads the electric field.
+    - ``dipole`` ``(N, 3)`` in e·Å, of a kernel that reads the electric field;
+    - any :class:`jaxff.gdml.Observable`, a linear operator on the energy, with its values.
 
     Forces and energies of a radial kernel take the fast path of :mod:`jaxff.gdml.operator`, its
-    other labels that of :mod:`jaxff.gdml.radial_operator`, all other kernels that of
-    :mod:`jaxff.gdml.generic`.
+    other labels that of :mod:`jaxff.gdml.radial_operator`, all other kernels, and labels that users
+    define, that of :mod:`jaxff.gdml.generic`.
 
     Args:
         potential: From :func:`jaxff.gdml.potential`.
@@ -119,25 +133,27 @@ def fit(
             unusable numbers.
         UnconvergedError: If the solver did not converge, unless only a warning was asked for.
 
+    Warns:
+        UserWarning: If to working precision the kernel sees no difference between references, or
+            nothing in common, as happens with length scales of a wrong magnitude.
+
     Reference:
         Chmiela et al., Comput. Phys. Commun. 240, 38 (2019), doi:10.1016/j.cpc.2019.02.007.
     """
     kernel = _kernel(potential)
     references = references_of(params)
-    checked, directions = lab.check(labels, references)
+    checked, directions = check(labels, references)
+    names = lab.ordered(labels)
     if unconverged not in ("raise", "warn"):
         raise ValueError(f"unconverged must be 'raise' or 'warn', got {unconverged!r}")
     noise = dict(noise or {})
     if not (np.isfinite(regularization) and regularization >= 0):
         raise ValueError(f"regularization must be finite and not negative, got {regularization}")
     check_noise(noise, checked)
-    check_kernel(potential, references, checked)
-    operator = _operator(kernel, params["hyper"], references, checked, directions, mesh)
-
-    constant = params["constant"]
-    if "energy" in checked:
-        constant = jnp.asarray(np.mean(checked["energy"]))
-        checked["energy"] = checked["energy"] - np.mean(checked["energy"])
+    check_kernel(potential, references, names)
+    _warn_of_length_scales(kernel, params["hyper"], references)
+    operator = _operator(kernel, params["hyper"], references, names, directions, mesh)
+    checked, constant = without_constant(checked, names, references, params["constant"])
     first = next(iter(checked))
     scale = float(np.std(checked[first]))
     if scale == 0.0:
@@ -163,6 +179,7 @@ def fit(
             raise UnconvergedError(message)
         warnings.warn(message, stacklevel=2)
     coefficients = operator.unravel(jnp.asarray(solution.value * scale))
+    coefficients = lab.resolved(names, references, coefficients)
     new = {**params, "coefficients": coefficients, "constant": constant}
     new.pop("directions", None)
     if directions is not None:
@@ -174,14 +191,14 @@ def fit(
     info = FitInfo(
         operator.size, scale, float(regularization), solution.residual_norm,
         solution.iterations, solution.converged, seconds,
-        solution.rank, solution.method, noise,
+        solution.rank, solution.method, noise, defined(names),
     )  # fmt: skip
     return new, info
 
 
 def residual_labels(
-    energy_fn: EnergyFn, systems: System, labels: Mapping[str, Any], neighbors: Any = None
-) -> dict[str, np.ndarray]:
+    energy_fn: EnergyFn, systems: System, labels: Mapping[Any, Any], neighbors: Any = None
+) -> dict[Any, np.ndarray]:
     """Labels minus what a baseline predicts: what a kernel on top of it must learn.
 
     Fit the kernel to the result and combine with :func:`jaxff.add`.
@@ -192,8 +209,14 @@ def residual_labels(
         labels: Labels by name.
         neighbors: Lists of the stack, if the baseline needs some.
     """
-    predicted = jax.jit(observe(energy_fn, tuple(labels)))(systems, neighbors)
-    return {name: np.asarray(value) - np.asarray(predicted[name]) for name, value in labels.items()}
+    named = tuple(label for label in labels if isinstance(label, str))
+    predicted: dict[Any, Any] = {}
+    if named:
+        predicted |= jax.jit(observe(energy_fn, named))(systems, neighbors)
+    for label in defined(tuple(labels)):
+        one = lambda system, lists, label=label: label(energy_fn, system, lists)  # noqa: E731
+        predicted[label] = jax.jit(jax.vmap(one))(systems, neighbors)
+    return {label: np.asarray(own) - np.asarray(predicted[label]) for label, own in labels.items()}
 
 
 def _kernel(potential: KernelPotential):
@@ -205,64 +228,65 @@ def _kernel(potential: KernelPotential):
     return kernel
 
 
+_RESOLUTION = 1e-12
+"""Relative difference of kernel values, or correlation, that counts as none."""
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _values(kernel: Any, hyper: Any, systems: System, first: Any, second: Any) -> Array:
+    """Kernel of pairs of systems of a stack."""
+
+    def of_pair(i: Array, j: Array) -> Array:
+        one, other = (jax.tree.map(lambda leaf, k=k: leaf[k], systems) for k in (i, j))
+        return kernel(hyper, one, other)
+
+    return jax.vmap(of_pair)(first, second)
+
+
+def _warn_of_length_scales(kernel: Any, hyper: Any, references: System) -> None:
+    """Warn of a kernel that tells nothing, by four of the references."""
+    count = references.positions.shape[0]
+    picked = np.array([0, min(1, count - 1), count // 2, count - 1])
+    systems = select(references, picked)
+    first, second = np.indices((4, 4)).reshape(2, -1)
+    values = np.asarray(_values(kernel, hyper, systems, first, second)).reshape(4, 4)
+    moved = np.asarray(jnp.abs(systems.positions[:, None] - systems.positions).max((2, 3))) > 0
+    if not moved.any() or not np.isfinite(values).all():
+        return  # one geometry alone, or numbers that the solver refuses
+    given = ", ".join(f"{name} = {float(np.ravel(v)[0]):.3g}" for name, v in hyper.items())
+    if np.abs(values - values[0, 0]).max() <= _RESOLUTION * abs(values[0, 0]):
+        warnings.warn(
+            f"with {given} the kernel gives the same for all references to {_RESOLUTION:g}, so "
+            "that the fit rests on rounding errors: shorten the length scale, to about the "
+            "distance of two references in the features",
+            stacklevel=3,
+        )
+    size = np.sqrt(np.outer(np.diag(values), np.diag(values)))
+    if (np.abs(values) <= _RESOLUTION * size)[moved].all():
+        warnings.warn(
+            f"with {given} the kernel finds nothing in common between different references (below "
+            f"{_RESOLUTION:g}), so that nothing is predicted elsewhere: lengthen the length scale, "
+            "to about the distance of two references in the features",
+            stacklevel=3,
+        )
+
+
 def _operator(
     kernel: Any,
     hyper: Any,
     references: System,
-    labels: Mapping[str, Any],
+    names: tuple[lab.Label, ...],
     directions: Any,
     mesh: Mesh | None,
 ) -> GdmlOperator | GenericOperator:
     """The faster operator that holds for a kernel and some labels."""
     closed = isinstance(kernel, Kernel) and exp.supports(kernel)
-    if closed and "forces" in labels and not set(labels) - {"forces", "energy"}:
-        return GdmlOperator(kernel, hyper, references, "energy" in labels, mesh)
+    if closed and "forces" in names and not set(names) - {"forces", "energy"}:
+        return GdmlOperator(kernel, hyper, references, "energy" in names, mesh)
     if mesh is not None:
         raise ValueError(
             "only fits of one radial kernel to forces (and energies) are shared out over a mesh, "
-            f"got {type(kernel).__name__} with the labels {sorted(labels)}: leave out mesh"
+            f"got {type(kernel).__name__} with the labels {shown(names)}: leave out mesh"
         )
     along = None if directions is None else jnp.asarray(directions)
-    return operator_of(kernel, hyper, references, tuple(labels), along)
-
-
-def check_kernel(potential: KernelPotential, references: System, labels: Mapping[str, Any]) -> None:
-    """Refuse labels for which the kernel lacks derivatives at its references, or a field.
-
-    Raises:
-        ValueError: If there are such.
-    """
-    kernel = potential.kernel
-    needed = 2 * max(lab.ORDERS.get(name, 1) for name in labels)
-    if kernel.smoothness < needed:
-        name = getattr(getattr(kernel, "base", None), "name", type(kernel).__name__)
-        raise ValueError(
-            f"labels {sorted(labels)} need a kernel with {needed} derivatives at coincident "
-            f"points, {name} has {kernel.smoothness}"
-        )
-    if "dipole" not in labels:
-        return
-    if "electric_field" not in potential.uses:
-        raise ValueError(
-            "dipole labels need a kernel that reads the electric field: give its descriptor an "
-            'attribute uses = frozenset({"electric_field"})'
-        )
-    if references.electric_field is None:
-        raise ValueError(
-            "dipole labels need references with an electric_field (zero is one): "
-            "System(..., electric_field=...)"
-        )
-
-
-def check_noise(noise: Mapping[str, float], labels: Mapping[str, Any]) -> None:
-    """Refuse noise of labels that are not fitted, and levels that are not positive.
-
-    Raises:
-        ValueError: If there are such.
-    """
-    for name, value in noise.items():
-        if name not in labels or not 0 < value < np.inf:
-            raise ValueError(
-                f"noise must name fitted labels {sorted(labels)} with finite positive values, "
-                f"got {name}: {value}"
-            )
+    return operator_of(kernel, hyper, references, names, along)

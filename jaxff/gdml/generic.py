@@ -14,15 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxff.gdml import labels as lab
 from jaxff.gdml.jets import Expanded, by_blocks, expand_compiled, jet
-from jaxff.gdml.labels import ORDERS, adjoint, ordered, packed_shapes, unit
 from jaxff.gdml.observation import observe_packed
 from jaxff.linalg.memory import lower_square
 from jaxff.numerics import select
 from jaxff.system import System
 from jaxff.types import Array, Float
 
-__all__ = ["GenericOperator", "matrix", "observed", "tile", "unit_jets"]
+__all__ = ["GenericOperator", "observed", "tile", "unit_jets"]
 
 _COLUMNS = 128
 """Columns that are computed at once, at most."""
@@ -39,18 +39,18 @@ class GenericOperator:
         kernel: Any kernel on systems.
         hyper: Its hyperparameters.
         references: Stack of N systems.
-        names: Labels.
+        names: Labels, those of users as their :class:`jaxff.gdml.Observable`.
         directions: Of ``hessian_vector``, ``(N, directions, atoms, 3)``.
     """
 
     kernel: Any
     hyper: dict[str, Array]
     references: System
-    names: tuple[str, ...]
+    names: tuple[lab.Label, ...]
     directions: Any = None
 
     def __post_init__(self):
-        object.__setattr__(self, "names", ordered(self.names))
+        object.__setattr__(self, "names", lab.ordered(self.names))
 
     @property
     def count(self) -> int:
@@ -61,7 +61,7 @@ class GenericOperator:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each label of one reference, its independent components."""
         directions = 0 if self.directions is None else self.directions.shape[1]
-        return packed_shapes(self.names, self.references.atom_count, directions)
+        return lab.packed_shapes(self.names, self.references.atom_count, directions)
 
     @property
     def block(self) -> int:
@@ -94,18 +94,22 @@ class GenericOperator:
 
     def ravel(self, labels: dict[str, Any]) -> np.ndarray:
         """Join packed labels in the order of the rows."""
-        return np.concatenate([np.ravel(labels[name]) for name in self.names])
+        return np.concatenate([np.ravel(labels[name]) for name in self.shapes])
 
     def matvec(self, vector: Float[Array | np.ndarray, " n"]) -> Float[Array, " n"]:
         """Labels predicted at the references with ``vector`` as coefficients."""
         model = self._model(self.unravel(jnp.asarray(vector)))
         found = observed(self.names, model, self.references, self.directions)
-        return jnp.concatenate([jnp.ravel(found[name]) for name in self.names])
+        return jnp.concatenate([jnp.ravel(found[name]) for name in self.shapes])
+
+    def resolved(self, coefficients: dict[str, Any]) -> dict[str, Any]:
+        """Split coefficients as models want them: see :func:`jaxff.gdml.labels.resolved`."""
+        return lab.resolved(self.names, self.references, coefficients)
 
     def _model(self, coefficients: dict[str, Any]) -> Any:
         """The energy function with these coefficients."""
         jets = expand_compiled(
-            self.kernel, self.hyper, self.references, coefficients, self.directions
+            self.kernel, self.hyper, self.references, self.resolved(coefficients), self.directions
         )
         return Expanded(self.kernel, self.hyper, jets)
 
@@ -181,7 +185,7 @@ class GenericOperator:
 
     def _unit(self, owner: np.ndarray, component: np.ndarray) -> Any:
         systems, directions = self._at(owner)
-        return unit(self.names, systems, component, directions)
+        return lab.unit(self.names, systems, component, directions)
 
     def _tiles(
         self, owner: np.ndarray, component: np.ndarray, first: int
@@ -189,7 +193,7 @@ class GenericOperator:
         """Rows of references from the first on, and values ``(rows, columns, components)``."""
         systems, _ = self._at(owner)
         jets = unit_jets(self.kernel, self.hyper, systems, self._unit(owner, component))
-        probes = 3 * self.references.atom_count if "hessian" in self.names else 1
+        probes = _probes(self.names, self.references)
         entries = self.kernel.order * probes * sum(leaf.size for leaf in jax.tree.leaves(jets))
         height = min(self.count, max(1, _ELEMENTS // entries))
         for start in range(first, self.count, height):
@@ -205,14 +209,14 @@ def unit_jets(kernel: Any, hyper: Any, systems: System, functionals: Any) -> Any
 
     def one(system: System, own: Any) -> Any:
         coefficients, pairs = own
-        return jet(kernel, hyper, system, adjoint(system, coefficients)._replace(pairs=pairs))
+        return jet(kernel, hyper, system, lab.adjoint(system, coefficients, None, pairs))
 
     return jax.vmap(one)(systems, functionals)
 
 
-def _flat(energy_fn: Any, names: tuple[str, ...], system: System, directions: Any) -> Array:
+def _flat(energy_fn: Any, names: tuple[lab.Label, ...], system: System, directions: Any) -> Array:
     found = observe_packed(energy_fn, names, system, directions)
-    return jnp.concatenate([jnp.ravel(found[name]) for name in names])
+    return jnp.concatenate([jnp.ravel(found[lab.name_of(label)]) for label in names])
 
 
 def _column(kernel: Any, hyper: Any, own: Any) -> Expanded:
@@ -221,7 +225,12 @@ def _column(kernel: Any, hyper: Any, own: Any) -> Expanded:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def tile(
-    kernel: Any, names: tuple[str, ...], hyper: Any, queries: System, directions: Any, jets: Any
+    kernel: Any,
+    names: tuple[lab.Label, ...],
+    hyper: Any,
+    queries: System,
+    directions: Any,
+    jets: Any,
 ) -> Float[Array, "queries columns components"]:
     """Labels at some queries of the energies of single jets.
 
@@ -240,27 +249,10 @@ def tile(
     return jax.vmap(one)(queries, directions)
 
 
-def matrix(operator: GenericOperator) -> Float[Array, "n n"]:
-    """The whole matrix as a function of hyperparameters that JAX can differentiate; small sets.
-
-    Its rows and columns are those of the operator, which need not hold concrete numbers.
-    """
-    jets = operator.jets(np.arange(operator.size))
-    found = tile(
-        operator.kernel, operator.names, operator.hyper, operator.references,
-        operator.directions, jets,
-    )  # fmt: skip
-    rows = jnp.swapaxes(found, 1, 2).reshape(operator.size, operator.size)
-    order = np.empty(operator.size, int)
-    order[operator.places.ravel()] = np.arange(operator.size)
-    full = rows[order]
-    return 0.5 * (full + full.T)
-
-
 @partial(jax.jit, static_argnums=(0, 1))
 def _own_entries(
     kernel: Any,
-    names: tuple[str, ...],
+    names: tuple[lab.Label, ...],
     hyper: Any,
     systems: System,
     directions: Any,
@@ -271,7 +263,7 @@ def _own_entries(
 
     def one(system: System, along: Any, own: Any, index: Array) -> Array:
         coefficients, pairs = own
-        functional = adjoint(system, coefficients)._replace(pairs=pairs)
+        functional = lab.adjoint(system, coefficients, None, pairs)
         model = _column(kernel, hyper, jet(kernel, hyper, system, functional))
         return _flat(model, names, system, along)[index]
 
@@ -280,7 +272,7 @@ def _own_entries(
 
 @partial(jax.jit, static_argnums=0)
 def observed(
-    names: tuple[str, ...], model: Any, references: System, directions: Any
+    names: tuple[lab.Label, ...], model: Any, references: System, directions: Any
 ) -> dict[str, Array]:
     """Labels of a model at the references, block by block: packed, by name.
 
@@ -291,10 +283,14 @@ def observed(
         references: Stack of systems.
         directions: Of ``hessian_vector``.
     """
-    order = max(ORDERS.get(name, 1) for name in names)
-    probes = 3 * references.atom_count if order == 2 else 1
 
     def one(query: tuple[System, Any]) -> dict[str, Array]:
         return observe_packed(model, names, *query)
 
-    return by_blocks(jax.vmap(one), (references, directions), model.elements * probes)
+    elements = model.elements * _probes(names, references)
+    return by_blocks(jax.vmap(one), (references, directions), elements)
+
+
+def _probes(names: tuple[lab.Label, ...], references: System) -> int:
+    """How many copies of a comparison second derivatives take."""
+    return 3 * references.atom_count if any(lab.order_of(label) == 2 for label in names) else 1

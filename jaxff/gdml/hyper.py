@@ -17,13 +17,14 @@ import numpy as np
 
 from jaxff.derivatives import forces
 from jaxff.gdml import labels as lab
-from jaxff.gdml.fit import check_kernel, check_noise
-from jaxff.gdml.generic import GenericOperator, matrix
+from jaxff.gdml.generic import GenericOperator, tile
 from jaxff.gdml.jets import Expanded, expand
+from jaxff.gdml.label_checks import check, check_kernel, check_noise, without_constant
 from jaxff.gdml.potential import KernelPotential, references_of
+from jaxff.kernels.base import differentiable_by_parameters
 from jaxff.kernels.listed import listed
 from jaxff.system import System
-from jaxff.types import Array, Params
+from jaxff.types import Array, Float, Params
 
 __all__ = ["Descent", "Problem", "descend", "log_likelihood", "problem", "validation_error"]
 
@@ -32,11 +33,12 @@ class Problem(NamedTuple):
     """Labels and references of a fit, without hyperparameters.
 
     Attributes:
-        kernel: The kernel.
+        kernel: The kernel, with one more derivative than the fit needs, for its parameters.
         references: Stack of N systems.
         labels: Independent components by name; energies without their mean.
         directions: Of ``hessian_vector``.
         scale: By which labels are divided.
+        names: The labels in the order of the rows.
     """
 
     kernel: Any
@@ -44,38 +46,60 @@ class Problem(NamedTuple):
     labels: dict[str, np.ndarray]
     directions: Any
     scale: float
+    names: tuple[Any, ...]
 
 
 def problem(potential: KernelPotential, params: Params, labels: Mapping[str, Any]) -> Problem:
     """Check labels as :func:`jaxff.gdml.fit` does and scale them in the same way.
 
+    A kernel that is just smooth enough for its labels is smooth enough here: see
+    :func:`jaxff.kernels.base.differentiable_by_parameters`.
+
     Raises:
         ValueError: For unusable labels, and those for which the kernel is not smooth enough.
     """
     references = references_of(params)
-    checked, directions = lab.check(labels, references)
-    check_kernel(potential, references, checked)
-    if "energy" in checked:
-        checked["energy"] = checked["energy"] - np.mean(checked["energy"])
+    checked, directions = check(labels, references)
+    names = lab.ordered(labels)
+    check_kernel(potential, references, names)
+    checked, _ = without_constant(checked, names, references, params["constant"])
     scale = float(np.std(next(iter(checked.values()))))
     if scale == 0.0:
         raise ValueError("all labels are equal: there is nothing to learn")
     directions = None if directions is None else jnp.asarray(directions)
-    return Problem(potential.kernel, references, checked, directions, scale)
+    kernel = differentiable_by_parameters(potential.kernel)
+    return Problem(kernel, references, checked, directions, scale, names)
+
+
+def _matrix(operator: GenericOperator) -> Float[Array, "n n"]:
+    """The whole matrix as a function of hyperparameters that JAX can differentiate; small sets.
+
+    Its rows and columns are those of the operator, which need not hold concrete numbers.
+    """
+    jets = operator.jets(np.arange(operator.size))
+    found = tile(
+        operator.kernel, operator.names, operator.hyper, operator.references,
+        operator.directions, jets,
+    )  # fmt: skip
+    rows = jnp.swapaxes(found, 1, 2).reshape(operator.size, operator.size)
+    order = np.empty(operator.size, int)
+    order[operator.places.ravel()] = np.arange(operator.size)
+    full = rows[order]
+    return 0.5 * (full + full.T)
 
 
 def _covariance(of: Problem, free: Mapping[str, Any]) -> tuple[GenericOperator, Array, Array]:
     """The operator, the regularised matrix, and the scaled labels."""
     operator = GenericOperator(
-        of.kernel, dict(free["hyper"]), of.references, tuple(of.labels), of.directions
+        of.kernel, dict(free["hyper"]), of.references, of.names, of.directions
     )
     noise = free.get("noise", {})
     variance = jnp.concatenate([
         jnp.full(np.size(of.labels[name]), (noise.get(name, 0.0) / of.scale) ** 2)
-        for name in operator.names
+        for name in operator.shapes
     ])  # fmt: skip
     diagonal = free["regularization"] + variance
-    covariance = matrix(operator) + jnp.diag(diagonal)
+    covariance = _matrix(operator) + jnp.diag(diagonal)
     return operator, covariance, jnp.asarray(operator.ravel(of.labels)) / of.scale
 
 
@@ -135,9 +159,8 @@ def validation_error(
     operator, covariance, labels = _covariance(of, free)
     factor = jnp.linalg.cholesky(covariance)
     solution = jax.scipy.linalg.cho_solve((factor, True), labels) * of.scale
-    jets = expand(
-        of.kernel, operator.hyper, of.references, operator.unravel(solution), of.directions
-    )
+    coefficients = operator.resolved(operator.unravel(solution))
+    jets = expand(of.kernel, operator.hyper, of.references, coefficients, of.directions)
     found = forces(Expanded(of.kernel, operator.hyper, jets))(listed(systems, neighbors))
     return jnp.sqrt(jnp.mean((found - jnp.asarray(expected)) ** 2))
 

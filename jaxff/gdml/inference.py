@@ -19,11 +19,11 @@ import numpy as np
 from jaxff.gdml.fit import FitInfo
 from jaxff.gdml.generic import GenericOperator, tile, unit_jets
 from jaxff.gdml.labels import ordered, packed_shapes, rigid_motions, unit
-from jaxff.gdml.potential import KernelPotential, references_of
+from jaxff.gdml.potential import KernelPotential, references_of, same_atoms
 from jaxff.gdml.radial_operator import operator_of
 from jaxff.kernels.listed import listed
 from jaxff.system import System
-from jaxff.types import Array, Float, Params
+from jaxff.types import Array, Float, Int, Params
 
 __all__ = ["Posterior", "VarianceBound", "posterior"]
 
@@ -49,6 +49,7 @@ class VarianceBound:
         jets: Those of the chosen labels.
         factor: Cholesky factor of their covariance.
         level: Amplitude in squared units of the labels.
+        numbers: Atoms of the references; others have variances NaN, and outside ``jit`` an error.
     """
 
     kernel: Any
@@ -57,14 +58,17 @@ class VarianceBound:
     jets: Any
     factor: Float[Array, "m m"]
     level: Array
+    numbers: Int[Array, " atoms"]
 
     def __call__(self, system: System, neighbors: Any = None) -> dict[str, Array]:
         """Bounds by name for one system, in squared units, without the constant of the energy."""
-        return _variances(self, listed(system, neighbors))
+        same = same_atoms(system.numbers, self.numbers)
+        return jax.tree.map(lambda own: own * same, _variances(self, listed(system, neighbors)))
 
     def tree_flatten(self):
         """Arrays are the children."""
-        return (self.hyper, self.jets, self.factor, self.level), (self.kernel, self.names)
+        children = (self.hyper, self.jets, self.factor, self.level, self.numbers)
+        return children, (self.kernel, self.names)
 
     @classmethod
     def tree_unflatten(cls, static, children) -> "VarianceBound":
@@ -111,7 +115,7 @@ class Posterior:
     def variance(
         self,
         systems: System,
-        names: tuple[str, ...] = ("energy", "forces"),
+        names: tuple[str, ...] | str = ("energy", "forces"),
         neighbors: Any = None,
     ) -> dict[str, Array]:
         """Exact posterior variances at a stack of systems.
@@ -120,7 +124,7 @@ class Posterior:
 
         Args:
             systems: Stack of Q systems.
-            names: Any of energy, forces, stress and virial.
+            names: Any of energy, forces, stress and virial, or one of them.
             neighbors: Lists of the stack, of periodic systems if the kernel declares cutoffs.
 
         Returns:
@@ -128,8 +132,15 @@ class Posterior:
             answer they are zero up to rounding, of either sign.
 
         Raises:
-            ValueError: For other names.
+            ValueError: For other names, other atoms than those of the references, and what is no
+                stack.
         """
+        if len(systems.batch_shape) != 1:
+            raise ValueError(
+                "variances are those of a stack of systems with one leading axis "
+                f"(jaxff.system.stack), got positions of shape {systems.positions.shape}"
+            )
+        same_atoms(systems.numbers, self.operator.references.numbers[0])
         model = self._model(np.arange(self.operator.size), self.factor, names)
         systems = listed(systems, neighbors)
         found = [
@@ -138,7 +149,7 @@ class Posterior:
         ]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
-    def bound(self, count: int, names: tuple[str, ...] = ("forces",)) -> VarianceBound:
+    def bound(self, count: int, names: tuple[str, ...] | str = ("forces",)) -> VarianceBound:
         """An upper bound of the variances from a few of the labels, see :class:`VarianceBound`.
 
         Energies are only known up to a constant where no energies were fitted: their variance is
@@ -170,13 +181,15 @@ class Posterior:
         return self._model(chosen, cholesky(matrix[np.ix_(chosen, chosen)], lower=True), names)
 
     def _model(self, index: np.ndarray, factor: np.ndarray, names: Any) -> VarianceBound:
+        names = (names,) if isinstance(names, str) else names
         unknown = set(names) - set(_OBSERVABLE)
         if unknown or not names:
             raise ValueError(f"variances are offered of {_OBSERVABLE}, got {sorted(names)}")
         operator = self.operator
+        names = tuple(name for name in _OBSERVABLE if name in names)
         return VarianceBound(
-            operator.kernel, ordered(names), operator.hyper, operator.jets(index),
-            jnp.asarray(factor), jnp.asarray(self.level),
+            operator.kernel, names, operator.hyper, operator.jets(index),
+            jnp.asarray(factor), jnp.asarray(self.level), operator.references.numbers[0],
         )  # fmt: skip
 
 
@@ -206,7 +219,7 @@ def posterior(
         numpy.linalg.LinAlgError: If the matrix is not positive definite.
     """
     references = references_of(params)
-    names = ordered(params["coefficients"])
+    names = (*ordered(params["coefficients"]), *info.observables)
     operator = operator_of(
         potential.kernel, params["hyper"], references, names, params.get("directions")
     )
@@ -217,7 +230,7 @@ def posterior(
         )
     if amplitude is not None and not 0.0 < amplitude < np.inf:
         raise ValueError(f"the amplitude must be a positive number, got {amplitude}")
-    levels = {name: (info.noise.get(name, 0.0) / info.scale) ** 2 for name in names}
+    levels = {name: (info.noise.get(name, 0.0) / info.scale) ** 2 for name in operator.shapes}
     count = operator.count
     diagonal = info.regularization + operator.ravel(
         {name: np.full((count, *shape), levels[name]) for name, shape in operator.shapes.items()}

@@ -97,12 +97,12 @@ def expand(
     kernel: Any,
     hyper: Hyper,
     references: System,
-    coefficients: dict[str, Array],
+    coefficients: dict[str, Any],
     directions: Array | None = None,
 ) -> Jet:
     """Jets of all references for packed coefficients, leading axis: reference."""
 
-    def one(system: System, own: dict[str, Array], along: Array | None) -> Jet:
+    def one(system: System, own: dict[str, Any], along: Array | None) -> Jet:
         return jet(kernel, hyper, system, adjoint(system, own, along))
 
     return jax.vmap(one)(references, coefficients, directions)

@@ -10,32 +10,42 @@ with one weight b, one direction t in the space of positions, strain and field, 
 directions of the positions: at most one first derivative and some second ones along given
 directions, never a tensor of derivatives.
 
-Symmetric labels (Hessian, stress, virial) count each entry of their upper triangle once.
+Symmetric labels (Hessian, stress, virial) count each entry of their upper triangle once. Labels
+that users define (:class:`jaxff.gdml.observable.Observable`) follow those named here.
 """
 
-from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxff.cell import volume
-from jaxff.quantities import QUANTITIES
+from jaxff.gdml.observable import Observable, functional
 from jaxff.system import System, strain
 from jaxff.types import Array
 
 __all__ = [
     "LABELS",
     "Adjoint",
+    "Label",
     "adjoint",
-    "check",
     "moved",
+    "name_of",
+    "order_of",
+    "ordered",
     "pack",
     "packed_shapes",
+    "resolved",
     "rigid_motions",
     "squares",
     "unit",
+    "value_weights",
 ]
+
+Label = str | Observable
+"""One of :data:`LABELS`, or what a user defined."""
 
 LABELS = ("forces", "energy", "hessian", "hessian_vector", "stress", "virial", "dipole")
 """Names of labels in the order of the rows of a kernel matrix."""
@@ -43,9 +53,11 @@ LABELS = ("forces", "energy", "hessian", "hessian_vector", "stress", "virial", "
 ORDERS = {"energy": 0, "hessian": 2, "hessian_vector": 2}
 """Derivatives of the energy in each label; one where not named."""
 
-_SYMMETRIC = ("hessian", "stress", "virial")
-_ASYMMETRY = 0.05
-"""Asymmetry, relative to the largest entry, above which a symmetric label is refused."""
+SYMMETRIC = ("hessian", "stress", "virial")
+"""Labels of which the upper triangle counts."""
+
+OBSERVED = "observed"
+"""Among coefficients by label: the functional of all labels that users defined, in one."""
 
 
 class Adjoint(NamedTuple):
@@ -53,8 +65,7 @@ class Adjoint(NamedTuple):
 
     Attributes:
         value: Weight b of the energy, or ``None``.
-        along: Direction t by ``positions``, ``strain``, ``electric_field``; empty without first
-            derivatives.
+        along: Direction t by ``positions``, ``strain``, ``cell``, ``electric_field``, or empty.
         pairs: Directions ``(m, atoms, 3)`` of second derivatives, two of them, or ``None``.
     """
 
@@ -63,13 +74,24 @@ class Adjoint(NamedTuple):
     pairs: tuple[Array, Array] | None
 
 
-def ordered(names: Any) -> tuple[str, ...]:
-    """Label names in the order of the rows."""
-    return tuple(name for name in LABELS if name in names)
+def ordered(labels: Any) -> tuple[Label, ...]:
+    """Labels in the order of the rows."""
+    named = tuple(name for name in LABELS if name in labels)
+    return (*named, *(label for label in labels if isinstance(label, Observable)))
+
+
+def name_of(label: Label) -> str:
+    """The name of a label."""
+    return label.name if isinstance(label, Observable) else label
+
+
+def order_of(label: Label) -> int:
+    """Derivatives of the energy in a label."""
+    return ORDERS.get(label, 1) if isinstance(label, str) else label.order
 
 
 def packed_shapes(
-    names: tuple[str, ...], atoms: int, directions: int = 0
+    names: tuple[Label, ...], atoms: int, directions: int = 0
 ) -> dict[str, tuple[int, ...]]:
     """Shape of the independent components of each label of one reference."""
     side = 3 * atoms
@@ -82,83 +104,20 @@ def packed_shapes(
         "virial": (6,),
         "dipole": (3,),
     }
-    return {name: shapes[name] for name in names}
+    return {
+        name_of(label): shapes[label] if isinstance(label, str) else label.dims(atoms)
+        for label in names
+    }
 
 
 def pack(name: str, value: Any, atoms: int) -> Any:
     """Independent components of a label ``(*batch, ...)``: a triangle of a symmetric one."""
-    if name not in _SYMMETRIC:
+    if name not in SYMMETRIC:
         return value
     side = 3 * atoms if name == "hessian" else 3
     rows, columns = np.triu_indices(side)
     batch = value.shape[: value.ndim - (4 if name == "hessian" else 2)]
     return value.reshape(*batch, side, side)[..., rows, columns]
-
-
-def check(labels: Mapping[str, Any], references: System) -> tuple[dict[str, np.ndarray], Any]:
-    """Labels as finite arrays of independent components, and directions of Hessian products.
-
-    Raises:
-        ValueError: For labels that are missing, unknown, of wrong shape, not symmetric or not
-            finite, and for stress without a cell.
-    """
-    unknown = set(labels) - set(LABELS)
-    if unknown or not labels:
-        raise ValueError(f"labels must be some of {LABELS}, got {sorted(labels)}")
-    count, atoms = references.positions.shape[:2]
-    if "stress" in labels and references.cell is None:
-        raise ValueError("stress labels need references with a cell; for molecules use virial")
-    directions, checked = None, {}
-    for name in ordered(labels):
-        value = labels[name]
-        if name == "hessian_vector":
-            directions, value = _products(value, count, atoms)
-            shape = directions.shape
-        else:
-            shape = (count, *QUANTITIES[name].dims(atoms))
-        array = np.asarray(value, float)
-        if array.shape != shape:
-            raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
-        bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
-        if len(bad):
-            raise ValueError(f"{name} of frame {bad[0]} is not finite ({len(bad)} such frames)")
-        checked[name] = pack(name, _symmetric(name, array, atoms), atoms)
-    return checked, directions
-
-
-def _products(value: Any, count: int, atoms: int) -> tuple[np.ndarray, np.ndarray]:
-    """Directions and products ``(N, directions, atoms, 3)`` from a pair of arrays."""
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise ValueError(
-            "hessian_vector must be two arrays, directions and the products of the Hessian with "
-            f"them, got {type(value).__name__}"
-        )
-    directions, products = (np.asarray(part, float) for part in value)
-    if directions.shape == (count, atoms, 3):
-        directions, products = directions[:, None], products[:, None]
-    if directions.ndim != 4 or directions.shape != (count, directions.shape[1], atoms, 3):
-        raise ValueError(
-            f"directions of hessian_vector must have shape ({count}, {atoms}, 3), or "
-            f"({count}, directions, {atoms}, 3) for several, got {directions.shape}"
-        )
-    if not np.isfinite(directions).all():
-        raise ValueError("directions of hessian_vector are not finite")
-    return directions, products
-
-
-def _symmetric(name: str, array: np.ndarray, atoms: int) -> np.ndarray:
-    """The symmetric part: numerical Hessians are symmetric only to their own accuracy."""
-    if name not in _SYMMETRIC:
-        return array
-    side = 3 * atoms if name == "hessian" else 3
-    matrix = array.reshape(len(array), side, side)
-    difference = np.abs(matrix - matrix.swapaxes(1, 2)).max()
-    if difference > _ASYMMETRY * np.abs(matrix).max():
-        raise ValueError(
-            f"{name} must be symmetric, entries differ from their transposes by up to "
-            f"{difference:.3g}: check the order of its axes and its accuracy"
-        )
-    return (0.5 * (matrix + matrix.swapaxes(1, 2))).reshape(array.shape)
 
 
 def rigid_motions(references: System) -> tuple[np.ndarray, int]:
@@ -189,38 +148,82 @@ def moved(system: System, shift: dict[str, Array]) -> System:
     if "electric_field" in shift:
         field = jnp.asarray(system.electric_field) + shift["electric_field"]
         system = system.replace(electric_field=field)
+    if "cell" in shift:
+        system = system.replace(cell=jnp.asarray(system.cell) + shift["cell"])
     return strain(system, shift["strain"]) if "strain" in shift else system
 
 
+def resolved(
+    labels: tuple[Label, ...], systems: System, coefficients: dict[str, Any]
+) -> dict[str, Any]:
+    """Coefficients with the functional of those labels that users defined, if there are some.
+
+    With it the operators themselves are needed no more.
+
+    Args:
+        labels: All labels.
+        systems: Stack of references.
+        coefficients: By name, leading axis: reference.
+    """
+    defined = tuple(label for label in labels if isinstance(label, Observable))
+    if not defined:
+        return coefficients
+    own = {label.name: jnp.asarray(coefficients[label.name]) for label in defined}
+    return {**coefficients, OBSERVED: _functionals(defined, systems, own)}
+
+
+@partial(jax.jit, static_argnums=0)
+def _functionals(observables: tuple[Observable, ...], systems: System, own: Any) -> dict[str, Any]:
+    return jax.vmap(partial(functional, observables))(systems, own)
+
+
+def value_weights(coefficients: dict[str, Any]) -> Array | None:
+    """Weights b of the energies, of packed coefficients as for :func:`adjoint`, or ``None``."""
+    value = coefficients.get("energy")
+    if OBSERVED in coefficients:
+        own = coefficients[OBSERVED]["value"]
+        return own if value is None else value + own
+    return value
+
+
 def adjoint(
-    system: System, coefficients: dict[str, Array], directions: Array | None = None
+    system: System,
+    coefficients: dict[str, Any],
+    directions: Array | None = None,
+    pairs: tuple[Array, Array] | None = None,
 ) -> Adjoint:
     """The functional of packed coefficients at one reference.
 
     Args:
         system: The reference, single.
-        coefficients: By label, of the shapes of :func:`packed_shapes`.
+        coefficients: By label, of the shapes of :func:`packed_shapes`; those of users' as
+            :func:`resolved` gives them.
         directions: Of ``hessian_vector``, ``(directions, atoms, 3)``.
+        pairs: Further directions of second derivatives.
     """
-    along = {}
+    own = coefficients.get(OBSERVED, {})
+    along = {name: own[name] for name in ("positions", "cell", "electric_field") if name in own}
     if "forces" in coefficients:
-        along["positions"] = -coefficients["forces"]
+        along["positions"] = along.get("positions", 0.0) - coefficients["forces"]
     deformation = _deformation(system, coefficients)
     if deformation is not None:
         along["strain"] = deformation
     if "dipole" in coefficients:
-        along["electric_field"] = -coefficients["dipole"]
-    left, right = [], []
+        along["electric_field"] = along.get("electric_field", 0.0) - coefficients["dipole"]
+    left, right = ([], []) if pairs is None else ([pairs[0]], [pairs[1]])
+    side = 3 * system.atom_count
     if "hessian" in coefficients:
-        side = 3 * system.atom_count
         upper = jnp.zeros((side, side)).at[np.triu_indices(side)].set(coefficients["hessian"])
         left.append(jnp.eye(side).reshape(side, -1, 3))
         right.append(upper.reshape(side, -1, 3))
+    if "bent" in own:
+        left.append(jnp.eye(side).reshape(side, -1, 3))
+        right.append(own["bent"].reshape(side, -1, 3))
     if "hessian_vector" in coefficients and directions is not None:
         left.append(directions)
         right.append(coefficients["hessian_vector"])
-    pairs = (jnp.concatenate(left), jnp.concatenate(right)) if left else None
-    return Adjoint(coefficients.get("energy"), along, pairs)
+    joined = (jnp.concatenate(left), jnp.concatenate(right)) if left else None
+    return Adjoint(value_weights(coefficients), along, joined)
 
 
 def squares(left: Array, right: Array) -> tuple[Array, Array]:
@@ -240,7 +243,7 @@ def squares(left: Array, right: Array) -> tuple[Array, Array]:
     return vectors.T.reshape(-1, atoms, 3), weights
 
 
-def _deformation(system: System, coefficients: dict[str, Array]) -> Array | None:
+def _deformation(system: System, coefficients: dict[str, Any]) -> Array | None:
     rows, columns = np.triu_indices(3)
     total = None
     if "stress" in coefficients:
@@ -253,8 +256,8 @@ def _deformation(system: System, coefficients: dict[str, Array]) -> Array | None
 
 
 def unit(
-    names: tuple[str, ...], systems: System, component: np.ndarray, directions: Any = None
-) -> tuple[dict[str, np.ndarray], tuple[Any, Any] | None]:
+    names: tuple[Label, ...], systems: System, component: np.ndarray, directions: Any = None
+) -> tuple[dict[str, Any], tuple[Any, Any] | None]:
     """Coefficients of single label components: of first order, and pairs of directions beyond.
 
     A component of a Hessian needs one second derivative, not all of them.
@@ -272,7 +275,7 @@ def unit(
     count = 0 if directions is None else directions.shape[1]
     shapes = packed_shapes(names, atoms, count)
     coefficients: dict[str, np.ndarray] = {}
-    second = any(ORDERS.get(name, 1) == 2 for name in names)
+    second = any(name in shapes for name in ORDERS if ORDERS[name] == 2)
     left, right = np.zeros((2, width, 1, 3 * atoms))
     start = 0
     for name, shape in shapes.items():
@@ -293,4 +296,5 @@ def unit(
             coefficients[name] = values.reshape(width, *shape)
         start += size
     shape = (width, 1, atoms, 3)
-    return coefficients, (left.reshape(shape), right.reshape(shape)) if second else None
+    pairs = (left.reshape(shape), right.reshape(shape)) if second else None
+    return resolved(names, systems, coefficients), pairs

@@ -21,7 +21,7 @@ from jaxff.potential import Potential
 from jaxff.system import System, flatten_batch
 from jaxff.types import Array, Outputs, Params
 
-__all__ = ["KernelPotential", "potential", "references_of"]
+__all__ = ["KernelPotential", "potential", "references_of", "same_atoms"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +204,7 @@ def _energy(kernel: Any, params: Params, system: System, neighbors: Any) -> Arra
     energy = kind(kernel, params["hyper"], expansion)(flat)
     energy = energy.reshape(system.batch_shape) + params["constant"]
     _check_finite(energy)
-    return energy * _same_atoms(system.numbers, params["numbers"])
+    return energy * same_atoms(system.numbers, params["numbers"])
 
 
 def _listed_query(kernel: Any, params: Params, system: System, neighbors: Any) -> System:
@@ -246,7 +246,7 @@ def _check_finite(energy: Array) -> None:
     )
 
 
-def _same_atoms(numbers: Array, expected: Array) -> Array:
+def same_atoms(numbers: Array, expected: Array) -> Array:
     """One where atoms agree, NaN where not: an energy for other atoms must not look like one."""
     same = jnp.all(numbers == expected, axis=-1)
     if not isinstance(same, Tracer) and not bool(jnp.all(same)):

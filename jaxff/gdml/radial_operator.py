@@ -10,6 +10,7 @@ import numpy as np
 from jaxff.gdml.expansion import expand_compiled, supports
 from jaxff.gdml.generic import GenericOperator
 from jaxff.gdml.label_blocks import label_blocks, order_of_rows, pairs_of, prepare, prepare_queries
+from jaxff.gdml.labels import Label
 from jaxff.gdml.prediction import Predicted
 from jaxff.kernels.kernel import Kernel
 from jaxff.linalg.memory import lower_square
@@ -60,7 +61,7 @@ class RadialOperator(GenericOperator):
 
     def _blocks(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """Blocks of each reference with itself and those before it."""
-        static = (self.kernel, self.names)
+        static = (self.kernel, tuple(self.shapes))
         given = (self.hyper, self.references, self.directions)
         queries, references = prepare_queries(*static, *given), prepare(*static, *given)
         height = min(self.count, max(1, _ELEMENTS // self.block**2))
@@ -82,7 +83,7 @@ class RadialOperator(GenericOperator):
     @cached_property
     def _pairs(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         directions = 0 if self.directions is None else self.directions.shape[1]
-        first, second = pairs_of(self.names, self.references.atom_count, directions)
+        first, second = pairs_of(tuple(self.shapes), self.references.atom_count, directions)
         return tuple(first.tolist()), tuple(second.tolist())
 
     def _parts(
@@ -106,11 +107,11 @@ class RadialOperator(GenericOperator):
         """Of each label: its part of a block, its first row, its components per reference."""
         sizes = {name: int(np.prod(shape)) for name, shape in self.shapes.items()}
         parts, start = {}, 0
-        for name in order_of_rows(self.names):
+        for name in order_of_rows(tuple(self.shapes)):
             parts[name] = slice(start, start + sizes[name])
             start += sizes[name]
         spans, start = {}, 0
-        for name in self.names:
+        for name in sizes:
             spans[name] = parts[name], start, sizes[name]
             start += self.count * sizes[name]
         return spans
@@ -120,11 +121,12 @@ def operator_of(
     kernel: Any,
     hyper: dict[str, Array],
     references: System,
-    names: tuple[str, ...],
+    names: tuple[Label, ...],
     directions: Any = None,
 ) -> GenericOperator:
     """The faster operator that holds for a kernel, with any labels."""
-    kind = RadialOperator if supports(kernel) else GenericOperator
+    closed = supports(kernel) and all(isinstance(label, str) for label in names)
+    kind = RadialOperator if closed else GenericOperator
     return kind(kernel, hyper, references, names, directions)
 
 

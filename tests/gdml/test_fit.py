@@ -63,6 +63,26 @@ def test_the_fit_generalises():
     assert abs(np.mean(found[0] - energies)) < 0.2 * energies.std()
 
 
+@pytest.mark.parametrize(
+    ("lengthscale", "message"),
+    [
+        (1e8, "lengthscale = 1e[+]08 .* the same .* shorten"),
+        (1e-3, "nothing in common .* lengthen"),
+    ],
+)
+def test_length_scales_of_a_wrong_magnitude_are_told(lengthscale, message):
+    options = {"solver": solvers.cholesky(), "regularization": 1e-8}
+    with pytest.warns(UserWarning, match=message):
+        gdml.fit(POTENTIAL, placed(lengthscale), LABELS, **options)
+
+
+def test_a_single_geometry_has_any_length_scale():
+    """There is nothing that it could be compared with; warnings are errors here."""
+    one = jax.tree.map(lambda leaf: leaf[jnp.zeros(8, int)], SYSTEMS)
+    params = POTENTIAL.init(KEY, one, hyper={"lengthscale": 1e8})
+    gdml.fit(POTENTIAL, params, LABELS, solver=solvers.cholesky(), regularization=1e-8)
+
+
 def test_input_parameters_stay_as_they_were():
     start = placed()
     before = jax.tree.map(np.array, start)
