@@ -3,6 +3,7 @@
 A file holds the parameters and the recipe of the potential, so that ``load`` rebuilds both.
 """
 
+import importlib
 import json
 import os
 from collections.abc import Mapping
@@ -40,13 +41,6 @@ def _composite(kind: Any, kernels: Any, names: Any) -> Any:
     return kind(tuple(kernels), tuple(names))
 
 
-def _network(builder: str, **arguments: Any) -> Potential:
-    """A network; flax is imported only for those who load one."""
-    from jaxff import networks
-
-    return getattr(networks, builder)(**arguments)
-
-
 _KERNELS = {
     "Kernel": partial(_leaf, kernels.Kernel),
     "AtomicSum": partial(_leaf, kernels.AtomicSum),
@@ -63,7 +57,16 @@ _BASES = {
     ),
 }
 _NAMED_BASES = {"matern32", "matern52", "matern72", "matern92", "rbf"}
+_NETWORKS = ("descriptor_mlp", "geomatt", "painn", "schnet")
+
+
+def _network(name: str, **arguments: Any) -> Potential:
+    """A network; flax is imported only for those who use one."""
+    return getattr(importlib.import_module("jaxff.networks"), name)(**arguments)
+
+
 _BUILDERS = {
+    **{name: partial(_network, name) for name in _NETWORKS},
     "gdml": lambda **arguments: gdml_potential(_leaf(kernels.Kernel, **arguments)),
     "kernel_potential": lambda kernel: gdml_potential(kernel),
     **_KERNELS,
@@ -72,7 +75,6 @@ _BUILDERS = {
     "lennard_jones": physics.lennard_jones,
     "morse": physics.morse,
     "zbl": physics.zbl,
-    **{name: partial(_network, name) for name in ("geomatt",)},
     "add": lambda potentials: add(*potentials),
     "scale_shift": lambda potentials, scale, shift: scale_shift(
         potentials[0], scale, shift if np.ndim(shift) else float(shift)

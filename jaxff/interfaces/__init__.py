@@ -1,5 +1,5 @@
 """Formats of other programs."""
 
-from jaxff.interfaces import sgdml
+from jaxff.interfaces import schnetpack, sgdml
 
-__all__ = ["sgdml"]
+__all__ = ["schnetpack", "sgdml"]

@@ -1,5 +1,6 @@
 """Neural potentials: flax modules behind the same interface as the kernels."""
 
+from jaxff.networks.descriptor_mlp import descriptor_mlp
 from jaxff.networks.geomatt import (
     ATTENTION_PATHS,
     attention,
@@ -8,12 +9,18 @@ from jaxff.networks.geomatt import (
     vertex_features,
 )
 from jaxff.networks.linen import from_linen
+from jaxff.networks.painn import painn
+from jaxff.networks.schnet import schnet, schnet_2017
 
 __all__ = [
     "ATTENTION_PATHS",
     "attention",
     "attention_mask",
+    "descriptor_mlp",
     "from_linen",
     "geomatt",
+    "painn",
+    "schnet",
+    "schnet_2017",
     "vertex_features",
 ]
