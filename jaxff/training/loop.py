@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -96,7 +95,7 @@ class Trainer:
 
     potential: Potential
     loss: Loss
-    optimizer: optax.GradientTransformation
+    optimizer: Any
     ema: float | None = None
     debias: bool = True
     clip: float | None = None
@@ -112,6 +111,8 @@ class Trainer:
             batch: Any batch: parameters are made for systems like these.
             params: Parameters to start from, instead of those of ``potential.init``.
         """
+        import optax  # needed by training alone
+
         own, later = jax.random.split(key)
         if params is None:
             one = jax.tree.map(lambda leaf: leaf[0], batch) if leading(batch) else batch
@@ -150,6 +151,8 @@ class Trainer:
 
     def update(self, state: State, batch: Batch) -> tuple[State, Info]:
         """One step."""
+        import optax
+
         key = jax.random.fold_in(state.key, state.step)
         chosen, fixed = partition(state.params, trainable_mask(state.params, self.frozen))
         gradient, terms = gradients(
@@ -214,7 +217,7 @@ def _training_step(steps: Trainer, state: State, batch: Batch) -> tuple[State, I
 def trainer(
     potential: Potential,
     loss: Loss,
-    optimizer: optax.GradientTransformation,
+    optimizer: Any,
     *,
     ema: float | None = None,
     debias: bool = True,

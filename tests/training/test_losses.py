@@ -9,7 +9,8 @@ import pytest
 
 from jaxff import System, bind
 from jaxff.training.batch import Batch, as_batch, present
-from jaxff.training.losses import Loss, Sums, Term, label_errors, predict_labels, weighted
+from jaxff.training.comparison import label_errors, predict_labels
+from jaxff.training.losses import Loss, Sums, Term, weighted
 from training.batches import NETWORK, SPRING, batch, params
 
 CELL = np.diag([8.0, 9.0, 10.0])

@@ -1,0 +1,90 @@
+"""Checkpoints: what is read is what was written, and damage is noticed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxff.training.checkpoints import Checkpoints
+
+
+@pytest.fixture
+def tree():
+    params = {"a": {"b": np.random.default_rng(0).normal(size=(40, 30))}, "c": np.float32(0.1)}
+    params = jax.tree.map(jnp.asarray, params)
+    moments = optax.ScaleByAdamState(jnp.asarray(3), params, params)
+    return {"params": params, "optimizer": (moments, optax.EmptyState()), "none": None,
+            "key": jax.random.key(7), "flag": jnp.asarray(True)}  # fmt: skip
+
+
+def changed(tree, value):
+    return {**tree, "params": {**tree["params"], "c": jnp.float32(value)}}
+
+
+def same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(x, y)
+
+
+def test_what_is_read_is_what_was_written_and_the_last_are_kept(tmp_path, tree, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kept = Checkpoints("run", keep=2)  # a relative path
+    assert kept.restore(tree) is None
+    record = {"value": 0.1 + 0.2, "list": [1, None, {"x": "y"}], "bad": float("inf")}
+    for step in (1, 2, 5):
+        kept.save(step, changed(tree, step), record)
+    kept.save(5, changed(tree, 50), record)
+    found = Checkpoints(tmp_path / "run").restore(tree)
+    assert (found.step, kept.steps) == (5, [2, 5])
+    assert found.record == record
+    same(found.tree, changed(tree, 50))
+
+
+@pytest.mark.parametrize("damage", ["cut off", "flipped", "record", "missing"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, tree, damage):
+    kept = Checkpoints(tmp_path)
+    for step in (3, 4):
+        kept.save(step, changed(tree, step), {"step": step})
+    files = [f for f in (tmp_path / "4" / "tree").rglob("*") if f.is_file()]
+    target = max(files, key=lambda f: f.stat().st_size)
+    if damage == "record":
+        target = tmp_path / "4" / "record" / "metadata"
+    content = target.read_bytes()
+    half = len(content) // 2
+    if damage == "missing":
+        target.unlink()
+    elif damage == "flipped":
+        target.write_bytes(content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :])
+    else:
+        target.write_bytes(content[:half])
+    again = Checkpoints(tmp_path)
+    with pytest.warns(UserWarning, match="4: this checkpoint is damaged .* the one before it"):
+        found = again.restore(tree)
+    assert (found.step, found.record) == (3, {"step": 3})
+    same(found.tree, changed(tree, 3))
+    again.save(4, changed(tree, 4), {"step": 4})
+    assert Checkpoints(tmp_path).restore(tree).step == 4
+    assert (tmp_path / "damaged-4").is_dir()
+
+
+def test_an_unfinished_checkpoint_is_none(tmp_path, tree):
+    kept = Checkpoints(tmp_path)
+    kept.save(1, tree, {})
+    (tmp_path / "2.orbax-checkpoint-tmp-0" / "tree").mkdir(parents=True)
+    assert Checkpoints(tmp_path).restore(tree).step == 1
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, tree):
+    kept = Checkpoints(tmp_path)
+    kept.save(1, tree, {})
+    other = {**tree, "params": {**tree["params"], "d": jnp.zeros(2)}}
+    with pytest.raises(ValueError, match=r"other parameters or another optimizer.*params/d"):
+        kept.restore(other)
+    assert kept.steps == [1]
+    with pytest.raises(ValueError, match="keep must be"):
+        Checkpoints(tmp_path, keep=0)
