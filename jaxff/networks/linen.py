@@ -51,7 +51,9 @@ def from_linen(
             raise TypeError(f"{type(module).__name__} takes no {', '.join(sorted(named))}")
         if _is_stack(system):
             return init(key, *jax.tree.map(lambda leaf: leaf[0], (system, neighbors)))
-        return _cast(module.init(key, *inputs(system, neighbors))["params"], dtype)
+        # Compiled as a whole: of the network only the shapes are used, which then costs nothing.
+        make = jax.jit(lambda key, *given: module.init(key, *given)["params"])
+        return _cast(make(key, *inputs(system, neighbors)), dtype)
 
     def apply(params: Params, system: System, neighbors: Any = None) -> Outputs:
         if _is_stack(system):
