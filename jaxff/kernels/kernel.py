@@ -44,6 +44,7 @@ class Kernel(DescriptorKernel):
 
     Raises:
         ValueError: If the permutations are no group.
+        TypeError: If the descriptor or the base kernel is none.
 
     Reference:
         Chmiela et al., Nat. Commun. 9, 3887 (2018), doi:10.1038/s41467-018-06169-2.
@@ -54,6 +55,7 @@ class Kernel(DescriptorKernel):
     permutations: Int[np.ndarray, "perms atoms"] | None = None
 
     def __post_init__(self):
+        self.check_parts()
         if self.permutations is not None:
             perms = np.array(self.permutations)
             verify(perms)

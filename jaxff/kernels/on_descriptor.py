@@ -9,7 +9,7 @@ from jaxff.kernels.protocol import Hyper, SystemKernel, check_names, check_posit
 from jaxff.system import System
 from jaxff.types import Array
 
-__all__ = ["DescriptorKernel", "descriptor_key"]
+__all__ = ["DescriptorKernel", "check_signature", "descriptor_key"]
 
 
 class DescriptorKernel(SystemKernel):
@@ -17,6 +17,25 @@ class DescriptorKernel(SystemKernel):
 
     descriptor: Callable[..., Array]
     base: Any
+
+    def check_parts(self) -> None:
+        """Refuse what is no descriptor or no base kernel.
+
+        Raises:
+            TypeError: If one is not, or they are swapped, or keywords of the descriptor cannot be
+                hyperparameters.
+        """
+        if not callable(self.descriptor):
+            raise TypeError(
+                "a kernel takes a descriptor, a function (system, neighbors=None, **hyper), and a "
+                f"base kernel, got {self.descriptor!r} as the descriptor"
+            )
+        if not hasattr(self.base, "between"):
+            raise TypeError(
+                "a kernel takes a base kernel, such as jaxff.kernels.matern52, got "
+                f"{self.base!r} after the descriptor"
+            )
+        check_signature(self.descriptor)
 
     @property
     def hyper_names(self) -> tuple[str, ...]:
@@ -72,6 +91,29 @@ def _named(descriptor: Callable[..., Array]) -> dict[str, inspect.Parameter]:
     """Keywords of a descriptor beside the system, its first argument, and the neighbors."""
     _, *others = inspect.signature(descriptor).parameters.items()
     return {n: p for n, p in others if n != "neighbors"}
+
+
+def check_signature(descriptor: Callable[..., Array]) -> None:
+    """Refuse a descriptor whose hyperparameters cannot be told by name.
+
+    Raises:
+        TypeError: If it takes no system, any keywords, or one that kernels have themselves.
+    """
+    parameters = list(inspect.signature(descriptor).parameters.values())
+    name = getattr(descriptor, "__name__", type(descriptor).__name__)
+    if not parameters:
+        raise TypeError(f"descriptor {name} must take a system as its first argument, takes none")
+    wild = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    for parameter in parameters:
+        if parameter.kind in wild:
+            raise TypeError(
+                f"descriptor {name} must name its hyperparameters as keywords, got {parameter}: "
+                "write them out, or bind them by functools.partial"
+            )
+    if any(parameter.name == "lengthscale" for parameter in parameters[1:]):
+        raise TypeError(
+            f"descriptor {name} has a keyword 'lengthscale', which is that of the kernel: rename it"
+        )
 
 
 def descriptor_key(descriptor: Callable[..., Array]) -> Any:

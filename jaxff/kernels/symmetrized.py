@@ -228,6 +228,9 @@ class AtomicSum(DescriptorKernel):
     descriptor: Callable[..., Array]
     base: Any
 
+    def __post_init__(self):
+        self.check_parts()
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AtomicSum) and self._content == other._content
 
