@@ -280,6 +280,8 @@ def test_memory_is_bounded_and_changes_nothing():
     for one, other in zip(kept, none.epoch(1), strict=True):
         jax.tree.map(np.testing.assert_array_equal, one, other)
     assert reads == dict.fromkeys(range(6), 1)
+    some = batches(Counting(frames), batch_size=3, cutoffs=(CUTOFF,), cache_bytes=1500)
+    assert 0 < int(some.summary().split(", ")[1].split()[0]) < 6
 
 
 def test_batches_go_where_they_are_placed():

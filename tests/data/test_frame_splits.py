@@ -41,6 +41,12 @@ def test_compositions_have_their_shares():
                 assert abs(sum(len(frame) == kind for frame in part) - share * size) < 2.5
 
 
+def test_a_rare_composition_has_no_fixed_place():
+    frames = [atoms([1])] * 29 + [atoms([1, 1])]
+    homes = [29 in by_composition(frames, 15, 0, seed=seed).train.indices for seed in range(12)]
+    assert 0 < sum(homes) < 12
+
+
 def test_seeds_differ_and_too_many_are_refused():
     frames = mixed(30)
     one, other = (random(frames, 10, 5, seed=seed).train.indices for seed in (0, 1))

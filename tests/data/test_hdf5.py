@@ -106,6 +106,7 @@ def test_any_frames_are_written_and_read_back(tmp_path):
         frames[index].labels["hessian"] = np.random.default_rng(index).normal(
             size=(atoms, 3, atoms, 3)
         )
+        frames[index].labels["partial_charges"] = np.arange(1.0, atoms + 1)
     path = tmp_path / "all.h5"
     write_hdf5(path, frames)
     again = tmp_path / "again.h5"
