@@ -21,7 +21,7 @@ from jaxff.neighbors import neighbor_list
 __all__ = ["Batches", "batches"]
 
 _SAMPLE = 2000  # batches that are drawn to place the shapes
-_ROWS = 0.9  # fill from which lists with rows are faster (experiments/benchmarks/batches.py)
+_ROWS = 0.9  # fill below which rows cost more than flat lists (experiments/benchmarks/batches.py)
 _USES = frozenset({"charge", "spin", "electric_field"})
 
 
