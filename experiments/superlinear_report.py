@@ -183,7 +183,7 @@ def figure(records, path):
         if spectrum:
             label = f"{system}, n = {spectrum['equations']}"
             axes[1, 2].loglog(spectrum["place"], spectrum["eigenvalue"], label=label)
-    axes[1, 2].set(title="matrix", xlabel="place", ylabel="eigenvalue", ylim=(1e-13, 10))
+    axes[1, 2].set(title="matrix", xlabel="place", ylabel="eigenvalue", ylim=(1e-13, 100))
     axes[1, 2].axhline(1e-10, color=canvas.GREY, lw=0.8)
     for method in ("svd_dense", *COLORS):
         found = records.get(f"ethanol100|{method}|0.1", {}).get("spectrum")
