@@ -6,9 +6,10 @@ Systems: ``ethanol100``, the stored reference with n = 2700, and ``ethanol``, ``
 ``toluene``, ``uracil`` with n near 15 750 (MD17 labels, length scale 10, λ = 1e-10, residual 1e-4,
 zero start) at the ranks of the published table. The methods ``spectrum`` (eigenvalues, effective
 dimensions) and ``svd`` (exact leading eigenvectors) need a reduction of the dense matrix, a quarter
-of an hour for n = 15 750, which is kept in the cache. One record per system, method and fraction
-goes to ``superlinear_convergence.json``, where what is there is not done again;
-``superlinear_report.py`` compares it with the published table and draws.
+of an hour for n = 15 750, which is kept in the cache; ``svd_subspace`` takes the vectors from a
+subspace instead. One record per system, method and fraction goes to
+``superlinear_convergence.json``, where what is there is not done again; ``superlinear_report.py``
+compares it with the published table and draws.
 
 Reference: Blücher, Müller & Chmiela, J. Chem. Theory Comput. 19, 4619 (2023),
 doi:10.1021/acs.jctc.2c01304.
