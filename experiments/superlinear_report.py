@@ -128,7 +128,8 @@ def small(records):
     stored = np.load(folder / "preconditioner_ethanol100.npz")
     result = {}
     names = {
-        "svd": "svd", "svd_dense": "svd", "svd_subspace": "svd", "pivoted_cholesky": "incomplete_cholesky",
+        "svd": "svd", "svd_dense": "svd", "svd_subspace": "svd",
+        "pivoted_cholesky": "incomplete_cholesky",
         "uniform": "nystroem_uniform", "leverage_exact": "nystroem_leverage",
         "leverage": "nystroem_leverage",
     }  # fmt: skip
