@@ -106,14 +106,14 @@ class PaiNN(nn.Module):
         scalars = AtomEmbedding(self.features, self.max_number, self.totals, name="embedding")(
             system
         )
-        self.sow("intermediates", "embedding", scalars)
-        vectors: _Vectors | None = None
+        self.sow("intermediates", "embedded", scalars)
+        vectors: Any = None
         for index in range(self.interactions):
             message = Message(self.features, name=f"message_{index}")
             scalars, vectors = message(scalars, vectors, edges, directions, radial)
-            self.sow("intermediates", f"message_{index}", (scalars, vectors))
+            self.sow("intermediates", f"received_{index}", (scalars, vectors))
             scalars, vectors = Update(self.features, name=f"update_{index}")(scalars, vectors)
-            self.sow("intermediates", f"update_{index}", (scalars, vectors))
+            self.sow("intermediates", f"updated_{index}", (scalars, vectors))
         result = {"atomic_energies": AtomicValues(self.head_activation, name="energy")(scalars)}
         if {"dipole", "partial_charges"} & set(self.outputs):
             charges, dipoles = VectorReadout(name="charges")(scalars, vectors)

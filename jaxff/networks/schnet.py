@@ -71,11 +71,11 @@ class SchNet(nn.Module):
         last[-1] = 1.0
         cutoff = jnp.concatenate([radial, cutoff], axis=-1) @ last
         x = AtomEmbedding(self.features, self.max_number, self.totals, name="embedding")(system)
-        self.sow("intermediates", "embedding", x)
+        self.sow("intermediates", "embedded", x)
         for index in range(self.interactions):
             block = Interaction(self.features, self.filters, name=f"interaction_{index}")
             change = block(x, edges, radial, cutoff)
-            self.sow("intermediates", f"interaction_{index}", change)
+            self.sow("intermediates", f"change_{index}", change)
             x = x + change
         result = {"atomic_energies": AtomicValues(self.head_activation, name="energy")(x)}
         if {"dipole", "partial_charges"} & set(self.outputs):

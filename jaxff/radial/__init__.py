@@ -1,5 +1,5 @@
 """Functions of the distance between atoms."""
 
-from jaxff.radial import cutoffs
+from jaxff.radial import basis, cutoffs
 
-__all__ = ["cutoffs"]
+__all__ = ["basis", "cutoffs"]

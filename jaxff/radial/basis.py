@@ -23,13 +23,14 @@ __all__ = [
     "physnet_centers",
 ]
 
+_Values = Float[Array, " functions"] | Float[np.ndarray, " functions"]
 _Table = tuple[Float[np.ndarray, " functions"], Float[np.ndarray, " functions"]]
 
 
 def gaussian(
     distances: Float[Array, "*shape"],
-    centers: Float[Array, " functions"],
-    widths: Float[Array, " functions"],
+    centers: _Values,
+    widths: _Values,
 ) -> Float[Array, "*shape functions"]:
     r"""Bells :math:`\exp[-(r - \mu_k)^2 / 2\sigma_k^2]`; centres and widths in Å.
 
@@ -56,7 +57,7 @@ def gaussian_centers(end: float, count: int, start: float = 0.0) -> _Table:
 
 
 def bessel(
-    distances: Float[Array, "*shape"], frequencies: Float[Array, " functions"]
+    distances: Float[Array, "*shape"], frequencies: _Values
 ) -> Float[Array, "*shape functions"]:
     r"""Spherical waves :math:`\sin(\omega_k r)/r` in 1/Å; frequencies in 1/Å.
 
@@ -112,8 +113,8 @@ def bernstein(
 
 def physnet(
     distances: Float[Array, "*shape"],
-    centers: Float[Array, " functions"],
-    widths: Float[Array, " functions"],
+    centers: _Values,
+    widths: _Values,
     decay: Float[Array, ""] | float = 1.0,
 ) -> Float[Array, "*shape functions"]:
     r"""Bells of an exponential, :math:`\exp[-\beta_k (e^{-\alpha r} - \mu_k)^2]`.
