@@ -81,15 +81,18 @@ class Course:
         """Values that JSON can hold."""
         return asdict(self)
 
-    def add(self, info: Info) -> None:
-        """Count the losses of a step, on the host."""
-        values = {"loss": info.loss, "gradient_norm": info.gradient_norm}
-        values.update(
-            {name: sums.total / max(sums.components, 1) for name, sums in info.terms.items()}
-        )
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(np.mean(value))
-        self.count += 1
+    def add(self, infos: Info, count: int) -> None:
+        """Count what the first of several steps found, along the first axis of ``infos``."""
+        found = {"loss": infos.loss, "gradient_norm": infos.gradient_norm}
+        for name, sums in infos.terms.items():
+            found[name] = sums.total / np.maximum(sums.components, 1)
+        for name, values in found.items():
+            total = self.sums.get(name, 0.0)
+            # One by one, so that it is the same sum however the steps were grouped.
+            for value in np.asarray(values[:count], float).reshape(count, -1).mean(axis=1).tolist():
+                total += value
+            self.sums[name] = total
+        self.count += count
 
     def means(self) -> dict[str, float]:
         """Means over the steps since the last call."""

@@ -139,9 +139,13 @@ class Trainer:
         return tree if self.mesh is None else jax.device_put(tree, NamedSharding(self.mesh, P()))
 
     def place(self, batch: Batch) -> Batch:
-        """A batch on the device, or spread over the mesh; returns before it is there."""
+        """A batch spread over the mesh; returns before it is there.
+
+        Without a mesh it stays as it is: a compiled function takes host arrays sooner than
+        ``jax.device_put`` does.
+        """
         if self.mesh is None:
-            return jax.device_put(batch)
+            return batch
         return jax.device_put(batch, NamedSharding(self.mesh, P(self.mesh.axis_names[0])))
 
     @functools.cached_property

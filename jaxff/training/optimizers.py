@@ -92,13 +92,13 @@ def _split(spec: Any, kind: str) -> tuple[str, dict[str, Any]]:
 def _call(kind: str, known: Mapping[str, Any], name: str, options: dict[str, Any]) -> Any:
     if name not in known:
         raise ValueError(
-            f"unknown {kind} {name!r}{_nearest(name, known)}; known: {', '.join(sorted(known))}"
+            f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(sorted(known))}"
         )
     parameters = inspect.signature(known[name]).parameters
     unknown = sorted(set(options) - set(parameters))
     if unknown:
         raise ValueError(
-            f"{kind} {name!r} has no option {unknown[0]!r}{_nearest(unknown[0], parameters)}; it "
+            f"{kind} {name!r} has no option {unknown[0]!r}{nearest(unknown[0], parameters)}; it "
             f"has {', '.join(p for p in parameters if p != 'learning_rate')}"
         )
     missing = [
@@ -108,9 +108,13 @@ def _call(kind: str, known: Mapping[str, Any], name: str, options: dict[str, Any
     ]
     if missing:
         raise ValueError(f"{kind} {name!r} needs {', '.join(missing)}")
-    return known[name](**options)
+    try:
+        return known[name](**options)
+    except TypeError as error:
+        raise ValueError(f"{kind} {name!r}: {error}") from error
 
 
-def _nearest(name: str, known: Any) -> str:
+def nearest(name: str, known: Any) -> str:
+    """The known name most like this one, as an aside; nothing if none is."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

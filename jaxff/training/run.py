@@ -4,7 +4,7 @@ import os
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from jaxff.types import Params
 __all__ = ["NotFiniteError", "Plan", "Result", "Run"]
 
 _LAG = 2  # steps by which the host follows the device
+_GROUP = 16  # steps whose losses are read at once: fetching a number takes longer than computing it
 
 
 class NotFiniteError(FloatingPointError):
@@ -94,7 +95,6 @@ class Run:
         self.plan, self.state, self.course = plan, state, Course()
         self.best = jax.tree.map(jnp.copy, state.averaged)
         self.pending: deque[tuple[Info, Any]] = deque()
-        self.found: list[Info] = []
         self._saved = -1
         if plan.checkpoints is not None:
             self._restore(plan.checkpoints)
@@ -155,22 +155,34 @@ class Run:
         place = (course.epoch, course.position)
         course.step, course.position = course.step + 1, course.position + 1
         self.pending.append((info, (*place, frames)))
-        while len(self.pending) > _LAG:
-            self._look()
+        if len(self.pending) > _LAG:
+            jax.block_until_ready(self.pending[-1 - _LAG][0].finite)
+        if len(self.pending) >= _LAG + _GROUP:
+            self._read(_GROUP)
         self.bar.update()
         if course.step % self.plan.validate_every == 0:
             self._validate()
         if course.step % self.plan.checkpoint_every == 0:
             self._save()
 
-    def _look(self) -> None:
-        """Wait for the oldest step, and stop if it went wrong."""
-        info, (epoch, position, frames) = self.pending.popleft()
-        self.found.append(info)
-        if np.all(info.finite):
+    def _read(self, count: int) -> None:
+        """Take note of the oldest steps, and stop at the first that went wrong."""
+        group = [self.pending.popleft() for _ in range(count)]
+        infos = [info for info, _ in group]
+        if not infos:
             return
-        self.pending.clear()
-        self.found.clear()
+        if count == _GROUP:
+            whole = jax.device_get(_stacked(infos))
+        else:
+            whole = jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(infos))
+        good = whole.finite.reshape(count, -1).all(axis=1)
+        first_bad = count if good.all() else int(np.argmin(good))
+        self.course.add(whole, first_bad)
+        if first_bad < count:
+            self.pending.clear()
+            self._fail(jax.tree.map(lambda leaf: leaf[first_bad], whole), *group[first_bad][1])
+
+    def _fail(self, info: Info, epoch: int, position: int, frames: Any) -> NoReturn:
         # Later steps have changed nothing: the state is the one before this step.
         course = self.course
         course.epoch, course.position = epoch, position
@@ -179,7 +191,7 @@ class Run:
         self._save()
         real = None if frames is None else np.asarray(frames)[np.asarray(frames) >= 0].tolist()
         which = f"batch {position} of epoch {epoch}"
-        what = {n: float(np.mean(s.mean)) for n, s in jax.device_get(info.terms).items()}
+        what = {name: float(np.mean(sums.mean)) for name, sums in info.terms.items()}
         raise NotFiniteError(
             f"step {course.step + 1} has a loss of {float(np.mean(info.loss))} and a gradient of "
             f"norm {float(np.mean(info.gradient_norm))}: {which}"
@@ -190,16 +202,8 @@ class Run:
             self.state,
         )
 
-    def _flush(self) -> None:
-        """Read everything that steps have said."""
-        while self.pending:
-            self._look()
-        for info in jax.device_get(self.found):
-            self.course.add(info)
-        self.found.clear()
-
     def _validate(self) -> None:
-        self._flush()
+        self._read(len(self.pending))
         plan, course = self.plan, self.course
         means = course.means()
         entry: dict[str, Any] = {
@@ -250,11 +254,16 @@ class Run:
         course, checkpoints = self.course, self.plan.checkpoints
         if checkpoints is None or course.step == self._saved:
             return
-        self._flush()
+        self._read(len(self.pending))
         course.seconds = self.clock()
         record = {"course": course.as_json(), "run": self._identity()}
         checkpoints.save(course.step, (self.state, self.best), record)
         self._saved = course.step
+
+
+@jax.jit
+def _stacked(infos: list[Info]) -> Info:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *infos)
 
 
 def _monitored(name: str, measured: Measured) -> float:

@@ -1,5 +1,12 @@
 """Checkpoints: what is read is what was written, and damage is noticed."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,3 +95,44 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, tree):
     assert kept.steps == [1]
     with pytest.raises(ValueError, match="keep must be"):
         Checkpoints(tmp_path, keep=0)
+
+
+_SAVES = """
+import sys
+import numpy as np
+from jaxff.training.checkpoints import Checkpoints
+kept = Checkpoints(sys.argv[1])
+found = kept.restore({"a": np.zeros(5000), "b": np.zeros((), int)})
+step = 0 if found is None else found.step
+while True:
+    step += 1
+    kept.save(step, {"a": np.full(5000, step / 7), "b": np.array(step)}, {"step": step})
+    print(step, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_no_kill_loses_a_checkpoint(tmp_path):
+    """Twenty processes that do nothing but write checkpoints are killed while they do."""
+    rng, known, lost = np.random.default_rng(0), 0, []
+    for _ in range(20):
+        child = subprocess.Popen(
+            [sys.executable, "-W", "error::UserWarning", "-c", _SAVES, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "JAX_ENABLE_X64": "1"},
+        )
+        saved = [int(child.stdout.readline())]
+        time.sleep(rng.uniform(0, 0.5))
+        child.send_signal(signal.SIGKILL)
+        saved += [int(line) for line in child.stdout.read().splitlines()]
+        child.wait()
+        found = Checkpoints(tmp_path).restore({"a": np.zeros(5000), "b": np.zeros((), int)})
+        assert found.step >= saved[-1] > known
+        assert found.record == {"step": found.step}
+        np.testing.assert_array_equal(found.tree["a"], np.full(5000, found.step / 7))
+        lost += [saved[0] != known + 1]
+        known = found.step
+    assert not any(lost)
+    assert not list(tmp_path.glob("damaged-*"))

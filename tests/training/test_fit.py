@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from jaxff import bind, observe
+from jaxff.training import run
 from jaxff.training.batch import Batch
 from jaxff.training.fit import fit
 from jaxff.training.journal import Course, Plateau
@@ -113,13 +114,14 @@ def timeless(history):
     return [{k: v for k, v in e.items() if k not in ("seconds", "compilations")} for e in history]
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(records, tmp_path):
-    options = {**OPTIONS, "patience": 50, "plateau": Plateau(0.5, 0), "checkpoint_every": 1}
+def test_a_stopped_run_goes_on_bit_for_bit(records, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "_GROUP", 2)
+    options = {**OPTIONS, "patience": 50, "plateau": Plateau(0.5, 0), "checkpoint_every": 3}
     data = records
     whole = fit(SPRING, Watched(data[:4]), data[4:], checkpoints=tmp_path / "a", **options)
     log, folder = tmp_path / "log.jsonl", tmp_path / "b"
     seen = []
-    for stop in (3, 4, None):
+    for stop in (4, 5, None):
         part = Watched(data[:4], stop)
         try:
             again = fit(SPRING, part, data[4:], checkpoints=folder, log=log, **options)
@@ -147,7 +149,8 @@ class Numbered(Batch):
     indices = np.array([17, 4, -1])
 
 
-def test_a_loss_that_is_not_finite_names_its_frames(records, tmp_path):
+def test_a_loss_that_is_not_finite_names_its_frames(records, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "_GROUP", 2)
     bad = records[1]
     labels = {**bad.labels, "energy": np.full(3, np.inf)}
     data = [records[0], Numbered(*bad._replace(labels=labels)), records[2], records[3]]
