@@ -21,7 +21,11 @@ from training.batches import SPRING, batch
 TRUE = {"k": 1.3, "c": 0.2}
 LOSS = weighted(energy=1.0, forces=2.0)
 # Compiled programs belong to a potential and the options: tests share them where they can.
-OPTIONS = {"loss": LOSS, "optimizer": optax.adam(0.02), "ema": 0.5, "epochs": 3}
+START = {"k": 1.0, "c": 0.2}
+OPTIONS = {
+    "loss": LOSS, "optimizer": optax.adam(0.02), "ema": 0.5, "epochs": 3, "params": START,
+    "frozen": ("c",),
+}  # fmt: skip
 
 
 @jax.jit
@@ -82,7 +86,7 @@ def test_a_run_learns_and_says_how(records, result):
         v == min(losses[: i + 1]) for i, v in enumerate(losses)
     ]
     assert best.step == 4 * (1 + losses.index(min(losses)))
-    assert min(losses) < 0.7 * validate(SPRING, LOSS, {"k": 1.0, "c": 0.5}, records[4:]).loss
+    assert min(losses) < 0.7 * validate(SPRING, LOSS, START, records[4:]).loss
     assert log[0]["train"].keys() == {"loss", "energy", "forces"}
     assert log[-1]["compilations"] == log[0]["compilations"] == 2
     assert log[-1]["seconds"] > log[0]["seconds"] > 0
