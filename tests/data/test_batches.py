@@ -180,6 +180,7 @@ def test_a_stack_is_its_frames():
     for batch in loader.epoch():
         assert batch.system.positions.shape == (4, 5, 3)
         assert not batch.system.is_packed
+        assert batch.neighbors.within(CUTOFF).others.max() == 5  # padding, in every structure
         found = np.asarray(compiled(batch.system, batch.neighbors))
         for slot, index in enumerate(batch.indices):
             expected = alone(frames[index]) if index >= 0 else 0.0
