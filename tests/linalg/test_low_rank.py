@@ -66,3 +66,9 @@ def test_matrices_that_no_jitter_saves_are_refused():
         low_rank.cholesky_with_jitter(np.diag([1.0, -5.0, 1.0]))
     with pytest.raises(np.linalg.LinAlgError, match="not finite"):
         low_rank.cholesky_with_jitter(np.full((2, 2), np.nan))
+
+
+def test_jitter_of_the_inner_matrix_is_reported_too():
+    """Its ones on the diagonal vanish beside equal columns of 1e10."""
+    assert low_rank.woodbury(np.full((4, 3), 1e10, order="F"), np.ones(4)).jitter > 0.0
+    assert low_rank.woodbury(np.full((4, 3), 1e-2, order="F"), np.ones(4), None, 0.5).jitter == 0.5

@@ -55,3 +55,10 @@ def test_largest_and_smallest_scores():
     largest = selection.RULES["leverage_largest"]
     assert selection.exact_leverage_scores(operator, diagonal)[[0, 3]].min() > 0.9
     assert len(largest(operator, diagonal, 2, rng)) == 2
+
+
+def test_recursive_scores_reach_rows_that_the_samples_did_not_see():
+    operator = Dense(np.eye(40))
+    rng = np.random.default_rng(0)
+    scores = selection.recursive_leverage_scores(operator, np.full(40, 0.1), 16, rng)
+    assert scores.min() > 0.01
