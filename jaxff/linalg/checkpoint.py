@@ -60,9 +60,14 @@ def read(
     """The state of an earlier solve of the same system, if there is one.
 
     Raises:
+        FileNotFoundError: If there is no such folder.
         ValueError: If the file belongs to another system, or is no checkpoint.
     """
-    if path is None or not path.exists():
+    if path is None:
+        return None
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}: create it first")
+    if not path.exists():
         return None
     with _opened(path) as file:
         if str(file["system"]) != fingerprint(operator, rhs, diagonal):

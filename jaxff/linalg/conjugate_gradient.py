@@ -116,6 +116,7 @@ def minimize(
         if not stalled:
             break
         growth, scores = 1.2 * growth, built.scores
+        del built, run  # the larger factor takes their memory
     mesh = mesh_of(operator)
     true = agree(mesh, np.asarray(_true_residual(operator, value, rhs, diagonal)))
     if is_first(mesh) and settings.checkpoint:
@@ -168,7 +169,7 @@ class _Run:
                 worst = float(np.max(self._relative(fresh.residual)))
                 if worst <= settings.rtol:
                     return np.asarray(state.value), False
-                state = fresh
+                state, relative = fresh, self._relative(fresh.residual)
             if len(history) >= limit:
                 return np.asarray(state.value), False
             norms.append(worst)

@@ -104,7 +104,8 @@ def resolve_rank(
     """The number of columns that a choice of rank means for an operator, at most n.
 
     Raises:
-        ValueError: For a rank that is no number of columns, no fraction and no known name.
+        ValueError: For a rank that is no number of columns, no fraction and no known name, and for
+            more columns than the matrix has.
         MemoryError: If a named number of columns exceeds the memory.
     """
     size, mesh = operator.size, mesh_of(operator)
@@ -114,13 +115,18 @@ def resolve_rank(
         chosen = int(agree(mesh, best.rank))  # clocks differ
     elif rank == "rule_of_thumb":
         chosen = rule_of_thumb(size)
-    elif isinstance(rank, bool | str) or not rank > 0:
+    elif isinstance(rank, bool | str) or not 0 < rank < np.inf:
         raise ValueError(
             "rank must be a positive number of columns, a fraction of them, 'auto' or "
             f"'rule_of_thumb', got {rank!r}"
         )
     else:
         chosen = round(rank * size) if isinstance(rank, float) and rank < 1 else int(rank)
+        if chosen > size:
+            raise ValueError(
+                f"rank must be at most the {size} rows of the matrix, got {rank}: choose fewer "
+                "columns"
+            )
         if chosen > most:
             needed = _bytes(size / process_count(mesh), chosen)
             raise MemoryError(

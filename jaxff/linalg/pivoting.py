@@ -58,7 +58,7 @@ def greedy(operator: KernelOperator, count: int, *, block: int | None = None) ->
         column = fetched.pop(pivot)
         _append(factor, index, residual, pivot, column)
     rank = len(index)
-    return Partial(np.array(index, int), factor[:, :rank], float(residual.sum() / total))
+    return Partial(np.array(index, int), factor[:, :rank], float(residual.sum() / (total or 1.0)))
 
 
 def randomly(
@@ -98,7 +98,7 @@ def randomly(
             if rng.random() * before[pivot] < residual[pivot]:
                 _append(factor, index, residual, int(pivot), columns.pop(pivot))
     rank = len(index)
-    return Partial(np.array(index, int), factor[:, :rank], float(residual.sum() / total))
+    return Partial(np.array(index, int), factor[:, :rank], float(residual.sum() / (total or 1.0)))
 
 
 def _negligible(total: float, size: int) -> float:

@@ -100,6 +100,8 @@ def _nystroem(
     )  # fmt: skip
     rng = np.random.default_rng(seed if growth == 1.0 else [seed, round(growth * 64)])
     factor, index, jitter = _factor(columns, operator, diagonal, rank, rng, scores)
+    if factor.shape[1] == 0:  # no pivot at all: the matrix vanishes
+        return _identity(operator, diagonal)
     where: Any = low_rank if mesh_of(operator) is None else sharded_low_rank
     build = where.woodbury if form == "woodbury" else where.spectral
     return build(factor, diagonal, index, jitter)
@@ -176,7 +178,13 @@ def _svd(
 
 
 def block_jacobi(block: int | None = None) -> Preconditioner:
-    """Inverses of the blocks on the diagonal, one per reference unless a size is given."""
+    """Inverses of the blocks on the diagonal, one per reference unless a size is given.
+
+    Raises:
+        ValueError: For a size that is not positive.
+    """
+    if block is not None and block < 1:
+        raise ValueError(f"block must be a positive number of rows, got {block}")
     return functools.partial(_block_jacobi, block)
 
 

@@ -164,6 +164,7 @@ def conjugate_gradient(
     Raises:
         ValueError: For numbers that make no sense, a zero diagonal (see the message), or a
             checkpoint of another system.
+        FileNotFoundError: From the solver, if the folder of the checkpoint does not exist.
         FloatingPointError: From the solver, if the iteration breaks down.
     Reference:
         Blücher, Müller & Chmiela, J. Chem. Theory Comput. 19, 4619 (2023),
@@ -186,6 +187,11 @@ def conjugate_gradient(
     return partial(_conjugate_gradient, settings)
 
 
+_RANGE = 1e140
+"""Largest entries, and the inverse of the smallest, whose squares neither overflow nor vanish: a
+norm that vanishes would pass for a residual of zero."""
+
+
 def _conjugate_gradient(
     settings: Settings, operator: KernelOperator, rhs: np.ndarray, diagonal: np.ndarray
 ) -> Solution:
@@ -198,7 +204,17 @@ def _conjugate_gradient(
     if not np.isfinite(rhs).all():
         raise ValueError("the right-hand side holds numbers that are not finite")
     shape = rhs.shape
+    if shape[0] != operator.size:
+        raise ValueError(f"the right-hand side must have {operator.size} rows, got {shape}")
+    largest = np.abs(rhs).reshape(operator.size, -1).max(axis=0)
+    if ((largest > _RANGE) | ((largest > 0) & (largest < 1.0 / _RANGE))).any():
+        raise ValueError(
+            f"the norm of the right-hand side must be within {1.0 / _RANGE:.0e} and {_RANGE:.0e}, "
+            f"where its square is a number, got entries up to {largest.max():.1e}: scale it"
+        )
     if settings.start is not None:
+        if np.shape(settings.start) != shape:
+            raise ValueError(f"start must have shape {shape}, got {np.shape(settings.start)}")
         settings = replace(settings, start=np.reshape(settings.start, (operator.size, -1)))
     found = minimize(settings, operator, rhs.reshape(operator.size, -1), diagonal)
     worst = float(np.max(found.residual_norm))

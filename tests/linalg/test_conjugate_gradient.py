@@ -1,3 +1,6 @@
+import weakref
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -149,6 +152,10 @@ def test_checkpoints_of_other_systems_are_refused(tmp_path):
         solve(decaying(), np.ones(60), callback=stop, **settings)
     with pytest.raises(ValueError, match="another system"):
         solve(decaying(seed=1), np.ones(60), **settings)
+    with pytest.raises(ValueError, match="another system"):
+        solve(decaying(), np.ones(60), 2.0 * DIAGONAL, **settings)
+    with pytest.raises(ValueError, match="another system"):
+        solve(decaying(), np.full(60, 2.0), **settings)
 
 
 def test_progress_is_told():
@@ -159,3 +166,75 @@ def test_progress_is_told():
     parts = [p.part for p in seen if p.stage == "iterations"]
     assert parts[-1] > 0.8
     assert all(0 <= p <= 1 for p in parts)
+
+
+@pytest.mark.parametrize(
+    ("rhs", "more", "message"),
+    [(np.full(60, 1e-170), {}, "must be within"), (np.full(60, 1e170), {}, "must be within"),
+     (np.stack([np.ones(60), np.full(60, 1e-170)], 1), {}, "must be within"),
+     (np.ones(30), {}, "60 rows"), (np.ones(60), {"start": np.zeros(30)}, "start must have shape")],
+)  # fmt: skip
+def test_right_hand_sides_without_a_norm_or_a_shape_are_refused(rhs, more, message):
+    """The square of 1e-170 is zero: the guess of zero would pass for the solution."""
+    with pytest.raises(ValueError, match=message):
+        solve(decaying(), rhs, **more)
+
+
+def test_a_checkpoint_without_a_folder_is_refused_before_the_work(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        solve(decaying(), np.ones(60), checkpoint=tmp_path / "missing" / "solve.npz")
+
+
+class Coarse(Dense):
+    """Products are rounded to four digits, so that the recurrence leaves the truth."""
+
+    def matvec(self, vector):
+        image = self.matrix @ np.asarray(vector)
+        unit = 1e-4 * np.abs(image).max()
+        return jnp.asarray(np.round(image / unit) * unit if unit > 0 else image)
+
+
+def test_every_iteration_after_a_fresh_residual_makes_a_step():
+    operator, rhs = Coarse(decaying(power=2.0).matrix), np.random.default_rng(0).normal(size=60)
+    solution = solve(
+        operator, rhs, np.full(60, 1e-3), preconditioner=preconditioners.identity(), rtol=1e-3,
+        max_iterations=200,
+    )  # fmt: skip
+    rises = np.diff(solution.history)
+    assert (solution.history > 1e-3).all()
+    assert rises.size > 5
+    assert (rises != 0.0).all()
+
+
+def test_a_restart_holds_one_factor_and_passes_on_scores_and_growth(tmp_path):
+    """Also to a checkpoint, from which a later solve begins with the larger factor."""
+    held, given, plain = [], [], preconditioners.nystroem("uniform", rank=30)
+    path = tmp_path / "solve.npz"
+
+    class Apply:
+        def __init__(self, built):
+            self.built = built
+
+        def __call__(self, vector):
+            return self.built.apply(vector)
+
+    def recipe(operator, diagonal, **more):
+        assert all(kept() is None for kept in held)
+        given.append(more)
+        built = plain(operator, diagonal, **more)
+        apply = Apply(built)
+        held.append(weakref.ref(apply))
+        return built._replace(apply=apply)
+
+    rhs = np.random.default_rng(0).normal(size=300)
+    solve(
+        decaying(size=300, power=6.0), rhs, np.full(300, 1e-14), preconditioner=recipe, rtol=1e-6,
+        window=10, restarts=2, max_iterations=200, checkpoint=path,
+    )  # fmt: skip
+    assert len(held) == 3
+    growths = [more["growth"] for more in given]
+    np.testing.assert_allclose(growths, [1.0, 1.2, 1.44])
+    assert given[0]["scores"] is None
+    assert all(more["scores"].shape == (300,) for more in given[1:])
+    with np.load(path) as file:
+        assert float(file["growth"]) == growths[-1]

@@ -81,7 +81,7 @@ def test_unknown_names_are_refused(arguments, message):
         preconditioners.nystroem(**arguments)
 
 
-@pytest.mark.parametrize("rank", [0, -3, 0.0, "half", True])
+@pytest.mark.parametrize("rank", [0, -3, 0.0, "half", True, 61, np.inf, np.nan])
 def test_ranks_that_mean_nothing_are_refused(rank):
     with pytest.raises(ValueError, match="rank must be"):
         preconditioners.nystroem("uniform", rank=rank)(decaying(), DIAGONAL)
@@ -108,6 +108,23 @@ def test_more_regularization_wants_fewer_columns():
     assert ranks[0] > ranks[1] > ranks[2]
 
 
+@pytest.mark.parametrize(("part", "fewer"), [("column", 0.8), ("operation", 0.8), ("entry", 1.1)])
+def test_dearer_columns_are_fewer_and_cost_more(part, fewer):
+    """With iterations as 1 / k, applications cost the same at every rank k: they do not choose."""
+    machine = cost.Machine(1e-2, 1e-4, 1e-9, 1e-10, 512, 1e-7)
+    dearer = machine._replace(**{part: 100.0 * getattr(machine, part)})
+    first, second = (cost.estimate(each, 10_000, 1e-9, 9000) for each in (machine, dearer))
+    assert second.rank < fewer * first.rank
+    assert second.seconds > 1.3 * first.seconds
+
+
+def test_scores_of_an_earlier_approximation_choose_the_columns():
+    scores = np.zeros(60)
+    scores[[3, 8, 21, 40]] = 1.0
+    built = preconditioners.nystroem("leverage", rank=4)(decaying(), DIAGONAL, scores=scores)
+    assert list(built.columns) == [3, 8, 21, 40]
+
+
 def test_measured_remainder():
     operator = decaying(size=300, power=2.0)
     machine = cost.measure(operator, 40)
@@ -129,3 +146,16 @@ def test_expected_iterations_are_near_those_needed(level, rank):
     rhs = np.random.default_rng(1).normal(size=300)
     needed = solver(operator, rhs, np.full(300, level)).iterations
     assert 1 / 3 < expected / needed < 3
+
+
+@pytest.mark.parametrize("columns", ["pivoted_cholesky", "random_pivoted_cholesky", "leverage"])
+def test_a_matrix_of_zeros_leaves_the_diagonal(columns):
+    zeros = Dense(np.zeros((60, 60)))
+    built = preconditioners.nystroem(columns, rank=4)(zeros, DIAGONAL)
+    assert np.allclose(built.apply(np.ones(60)), 1 / DIAGONAL)
+
+
+@pytest.mark.parametrize("block", [0, -2])
+def test_blocks_without_rows_are_refused(block):
+    with pytest.raises(ValueError, match="positive number of rows"):
+        preconditioners.block_jacobi(block)
