@@ -51,7 +51,7 @@ class Observable:
         order: Highest derivative of the energy in it: 0, 1, or 2. Second ones are by positions.
 
     Raises:
-        ValueError: If name or order are unusable.
+        ValueError: If name, order or shape are unusable.
     """
 
     name: str
@@ -65,6 +65,11 @@ class Observable:
         if self.order not in (0, 1, 2):
             raise ValueError(
                 f"observable {self.name!r}: the order must be 0, 1 or 2, got {self.order}"
+            )
+        if not all(word == "atoms" or word.isdecimal() for word in self.shape.split()):
+            raise ValueError(
+                f"observable {self.name!r}: the shape must be of numbers and 'atoms', such as "
+                f"'atoms 3', got {self.shape!r}"
             )
 
     def dims(self, atoms: int) -> tuple[int, ...]:
@@ -158,11 +163,15 @@ def verify(observable: Observable, system: System) -> None:
     rng = np.random.default_rng(0)
     fields = {name: getattr(system, name) for name in _fields(system)}
     slopes = {name: jnp.asarray(rng.normal(size=own.shape)) for name, own in fields.items()}
+    # By these no kernel is derived: such a label would be seen as zero.
+    others = {name: getattr(system, name) for name in ("charge", "spin")}
+    others = {name: own for name, own in others.items() if own is not None}
 
     def wave(moved: System, neighbors: Any = None) -> Array:
         """Has derivatives of every order, each different."""
         del neighbors
-        return jnp.exp(_Quadratic(system, {"value": jnp.zeros(()), **slopes})(moved))
+        shift = sum(jnp.sum(getattr(moved, name) - own) for name, own in others.items())
+        return jnp.exp(_Quadratic(system, {"value": jnp.zeros(()), **slopes})(moved) + shift)
 
     expected = observable.dims(system.atom_count)
     found = jax.eval_shape(lambda s: observable(jax.tree_util.Partial(wave), s), system).shape
@@ -185,11 +194,16 @@ def verify(observable: Observable, system: System) -> None:
 
     direct, parts = both(system)
     size = abs(float(direct)) + sum(abs(float(part)) for part in parts)
+    if size == 0.0:
+        raise ValueError(
+            f"observable {observable.name!r} is zero for an energy with all derivatives: nothing "
+            "can be fitted to it"
+        )
     difference = abs(float(direct) - float(sum(parts)))
     if not difference <= _TOLERANCE * size:
         raise ValueError(
             f"observable {observable.name!r} differs by {difference:.1e} of {size:.1e} from its "
             "derivatives of the energy: it must be linear in the energy, take it at the system "
             f"itself, and have no derivatives beyond order {observable.order} as declared, nor "
-            "second ones by cell or field"
+            "second ones by cell or field, nor any by charge or spin"
         )

@@ -143,6 +143,10 @@ def twice(energy_fn):
     return lambda system, neighbors=None: jnp.sum(slopes(energy_fn)(system) ** 2)
 
 
+def nothing(energy_fn):
+    return lambda system, neighbors=None: 0.0 * energy_fn(system)
+
+
 def elsewhere(energy_fn):
     return lambda system, neighbors=None: energy_fn(
         system.replace(positions=1.1 * system.positions)
@@ -157,6 +161,7 @@ def elsewhere(energy_fn):
         (Observable("bend", bend, "", 1), "no derivatives beyond order 1 as declared"),
         (Observable("bend", bend, "3", 2), r"array of shape \(3,\) \('3'\), got \(\)"),
         (Observable("forces", slopes, "atoms 3", 1), "two labels have the name 'forces'"),
+        (Observable("nothing", nothing, "", 0), "zero for an energy with all derivatives"),
     ],
 )
 def test_what_is_no_local_linear_operator_is_refused(observable, message):
@@ -165,9 +170,26 @@ def test_what_is_no_local_linear_operator_is_refused(observable, message):
         check({observable: np.zeros(shape)}, REFERENCES)
 
 
+def by_charge(energy_fn):
+    def potential(system, neighbors=None):
+        return jax.grad(lambda charge: energy_fn(system.replace(charge=charge)))(system.charge)
+
+    return potential
+
+
+def test_derivatives_by_the_charge_are_refused():
+    """No kernel has them: such labels would be fitted by nothing, and without a residual."""
+    ions = REFERENCES.replace(charge=jnp.zeros(len(REFERENCES.positions)))
+    with pytest.raises(ValueError, match="nor any by charge or spin"):
+        check({Observable("by_charge", by_charge, "", 1): np.zeros(len(ions.positions))}, ions)
+    check({Observable("slopes", slopes, "atoms 3", 1): np.zeros(ions.positions.shape)}, ions)
+
+
 def test_unusable_records_are_refused():
     with pytest.raises(ValueError, match="must be one word, got 'my label'"):
         Observable("my label", slopes, "", 1)
+    with pytest.raises(ValueError, match="such as 'atoms 3', got 'atom 3'"):
+        Observable("slopes", slopes, "atom 3", 1)
     with pytest.raises(ValueError, match="order must be 0, 1 or 2, got 3"):
         Observable("third", slopes, "", 3)
     potential = gdml.potential(Kernel(log_distances, matern32, SWAP))
