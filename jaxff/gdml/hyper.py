@@ -212,13 +212,19 @@ def descend(
         New hyperparameters, to be given to the ``init`` of the potential.
 
     Raises:
-        ValueError: If nothing is free, no step is to be made, or a name is unknown.
+        ValueError: If nothing is free, no step is to be made, a name is unknown, or the
+            regularization is not positive (zero where it is fixed).
         FloatingPointError: If the first matrix is not positive definite.
     """
     if steps < 1:
         raise ValueError(f"at least one step is needed, got {steps}")
     of.kernel.check_hyper(hyper)
     check_noise(noise or {}, of.labels)
+    if not 0 <= regularization < np.inf or (regularization == 0 and "regularization" not in fixed):
+        raise ValueError(
+            f"regularization must be finite and positive, got {regularization}: a descent from "
+            "zero could end below; to hold it at zero name it in fixed"
+        )
     unknown = set(fixed) - {*hyper, "regularization", "noise", *(noise or {})}
     if unknown:
         raise ValueError(

@@ -104,7 +104,10 @@ def test_hopeless_descents_are_refused(of):
         descend(of, FREE["hyper"], steps=1, fixed=("lengthscale", "regularization"), **options)
     bad = of._replace(references=jax.tree.map(lambda leaf: leaf[jnp.zeros(3, int)], of.references))
     with pytest.raises(FloatingPointError, match="where the descent starts"):
-        descend(bad, FREE["hyper"], steps=1, optimizer=optax.adam(0.1), regularization=0.0)
+        descend(
+            bad, FREE["hyper"], steps=1, optimizer=optax.adam(0.1), regularization=0.0,
+            fixed=("regularization",),
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -114,8 +117,11 @@ def test_hopeless_descents_are_refused(of):
         ({"fixed": ("lengthscal",)}, "fixed must name hyperparameters"),
         ({"hyper": {"lengthscal": 1.0}}, r"missing \['lengthscale'\]"),
         ({"hyper": {"lengthscale": -1.0}}, "must be one positive number"),
+        ({"regularization": 0.0}, "hold it at zero"),
+        ({"regularization": -1e-3}, "must be finite and positive"),
+        ({"regularization": np.nan}, "must be finite and positive"),
     ],
-    ids=["noise", "fixed", "hyper", "negative"],
+    ids=["noise", "fixed", "hyper", "negative", "zero", "below", "nan"],
 )
 def test_descents_refuse_names_and_numbers_that_mean_nothing(of, change, message):
     given = {
