@@ -155,7 +155,13 @@ def fit(
     operator = _operator(kernel, params["hyper"], references, names, directions, mesh)
     checked, constant = without_constant(checked, names, references, params["constant"])
     first = next(iter(checked))
-    scale = float(np.std(checked[first]))
+    with np.errstate(over="ignore"):
+        scale = float(np.std(checked[first]))
+    if not np.isfinite(scale):
+        raise ValueError(
+            f"the standard deviation of the {first} labels is no number in float64, got labels up "
+            f"to {np.abs(checked[first]).max():.1e}: check their unit"
+        )
     if scale == 0.0:
         raise ValueError(
             f"all {'force' if first == 'forces' else first} labels are equal: there is nothing to "

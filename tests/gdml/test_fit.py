@@ -229,8 +229,9 @@ def test_other_kernels_fit_too(name):
         ({"forces": np.where(np.arange(8)[:, None, None] == 5, np.nan, FORCES)}, "frame 5 is not"),
         ({**LABELS, "energy": np.where(np.arange(8) > 5, np.inf, ENERGIES)}, r"frame 6 .*\(2 such"),
         ({"forces": np.zeros((8, 3, 3))}, "nothing to fit"),
+        ({"forces": 1e200 * FORCES}, "no number in float64.*check their unit"),
     ],
-    ids=["none", "unknown", "stress", "shape", "column", "nan", "inf", "constant"],
+    ids=["none", "unknown", "stress", "shape", "column", "nan", "inf", "constant", "huge"],
 )
 def test_unusable_labels_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
