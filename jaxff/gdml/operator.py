@@ -13,7 +13,7 @@ square tiles of references at a time, see :mod:`jaxff.gdml.blocks`.
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -75,7 +75,8 @@ class GdmlOperator:
         mesh: Devices, along one axis, over which products and columns are shared out; ``None``
             for one device. Every process has to make the same calls.
         precision: Of the work on pairs in products with a vector: see :meth:`lowered`.
-        stored: Values of all pairs, with which products are faster: see :meth:`prepared`.
+        stored: Values of all pairs, with which products are faster: see :meth:`prepared`. They hold
+            for this operator alone: one made from it by ``dataclasses.replace`` has none.
 
     Raises:
         ValueError: For a mesh that does not suit the references.
@@ -87,7 +88,7 @@ class GdmlOperator:
     energies: bool = False
     mesh: Mesh | None = None
     precision: Literal["float64", "float32"] = "float64"
-    stored: StoredPairs | None = None
+    stored: StoredPairs | None = field(default=None, init=False)
 
     def __post_init__(self):
         if self.mesh is not None:
@@ -138,7 +139,7 @@ class GdmlOperator:
 
     def lowered(self) -> "GdmlOperator":
         """The same with products in float32, from centred features; faster, exact to 1e-7."""
-        return replace(self, precision="float32", stored=None)
+        return replace(self, precision="float32")
 
     def prepared(self, memory: float) -> "GdmlOperator":
         """The same with values of all pairs kept for its products, if these bytes suffice.
@@ -150,7 +151,9 @@ class GdmlOperator:
         if elsewhere or self.stored is not None or needed > memory:
             return self
         kept = stored_pairs.store(self.kernel, self.energies, self.hyper, self.references)
-        return replace(self, stored=kept)
+        same = replace(self)
+        object.__setattr__(same, "stored", kept)
+        return same
 
     @cached_property
     def _placed(self) -> Any:
@@ -165,7 +168,7 @@ class GdmlOperator:
         """Blocks of the force labels of each reference with themselves, in order."""
         for index in range(self.count):
             one = select(self.references, np.array([index]))
-            yield replace(self, references=one, energies=False, mesh=None, stored=None).dense()
+            yield replace(self, references=one, energies=False, mesh=None).dense()
 
     def diagonal(self) -> Float[Array, " n"]:
         """Diagonal of the matrix."""

@@ -90,6 +90,20 @@ def test_blocks_of_the_diagonal_invert_like_columns(case, built):
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["hyper", "references"])
+def test_stored_pairs_are_those_of_one_operator_only(case, built, name):
+    """Others made from it must not use its values, nor lose what they were."""
+    prepared = built[0].prepared(np.inf)
+    moved = case.references.replace(positions=1.05 * case.references.positions)
+    scaled = {key: 1.5 * value for key, value in case.hyper.items()}
+    change = {"hyper": scaled, "references": moved}[name]
+    other = dataclasses.replace(prepared, **{name: change})
+    assert prepared.stored is not None
+    assert other.stored is None
+    with pytest.raises(ValueError, match="stored"):
+        dataclasses.replace(prepared, stored=prepared.stored)
+
+
 def test_products_that_run_elsewhere_store_nothing(case):
     lowered = of_forces(case).lowered()
     assert lowered.prepared(np.inf) is lowered
