@@ -25,7 +25,7 @@ from models import (
     springs,
 )
 
-from jaxff import networks, physics
+from jaxff import physics
 from jaxff.derivatives import energy_and_forces, forces, stress
 from jaxff.neighbors import neighbor_list
 from jaxff.potential import Potential, add, bind, scale_shift
@@ -152,14 +152,6 @@ CASES: dict[str, Callable[[], Case]] = {
     "sum": lambda: Case(
         scale_shift(add(morse(), capacitor()), 0.5, np.arange(9.0)),
         molecules(3, 3, charge=1.0),
-    ),
-    "schnet": lambda: Case(
-        networks.schnet(3.5, features=3, interactions=1, radial_functions=4, dtype="float64"),
-        molecules(4, 4, 3),
-    ),
-    "painn crystal": lambda: Case(
-        networks.painn(3.5, features=3, interactions=2, radial_functions=4, dtype="float64"),
-        [crystal(), crystal(1)],
     ),
     "sgdml": lambda: kernel("matern52"),
     "sgdml periodic": lambda: kernel("periodic"),

@@ -1,7 +1,7 @@
 import jax
 import numpy as np
 import pytest
-from models import molecule
+from models import molecule, run
 
 from jaxff import bind, io, neighbor_list, pack
 from jaxff.descriptors import acsf, inverse_distances
@@ -15,12 +15,13 @@ def made(**options):
     potential = descriptor_mlp(ACSF, hidden=(4,), dtype="float64", **options)
     system = pack([molecule(seed, 4) for seed in range(2)])
     found = neighbor_list(3.0).allocate(system)
-    return potential, potential.init(KEY, system, found), system, found
+    return potential, jax.jit(potential.init)(KEY, system, found), system, found
 
 
 def test_features_are_standardised_over_the_atoms_of_init():
     potential, params, system, found = made(outputs=("features",))
-    features = np.asarray(bind(potential, params).outputs(system, found)["features"])
+    outputs = jax.jit(lambda e: e.outputs(system, found))(bind(potential, params))
+    features = np.asarray(outputs["features"])
     np.testing.assert_allclose(features.mean(axis=0), 0.0, atol=1e-12)
     deviations = features.std(axis=0)
     assert (deviations < 1 + 1e-9).all()
@@ -29,7 +30,7 @@ def test_features_are_standardised_over_the_atoms_of_init():
 
 def test_statistics_are_not_trained_and_networks_are():
     potential, params, system, found = made()
-    slopes = jax.grad(lambda p: bind(potential, p)(system, found).sum())(params)
+    slopes = jax.jit(jax.grad(lambda p: bind(potential, p)(system, found).sum()))(params)
     assert not np.any(slopes["mean"])
     assert not np.any(slopes["deviation"])
     assert np.abs(slopes["networks"]["kernel_0"]).max(axis=(1, 2)).all()  # one for each element
@@ -40,7 +41,8 @@ def test_each_element_has_its_own_network():
     networks = dict(params["networks"])
     networks["bias_1"] = networks["bias_1"].at[1].add(1.0)  # of carbon
     changed = {**params, "networks": networks}
-    before, after = (bind(potential, p).outputs(system, found) for p in (params, changed))
+    evaluate = jax.jit(lambda e: e.outputs(system, found))
+    before, after = (evaluate(bind(potential, p)) for p in (params, changed))
     change = after["atomic_energies"] - before["atomic_energies"]
     np.testing.assert_allclose(change, np.where(system.numbers == 6, 1.0, 0.0), atol=1e-12)
 
@@ -49,8 +51,8 @@ def test_round_trip_by_a_file(tmp_path):
     potential, params, system, found = made()
     io.save(tmp_path / "mlp.safetensors", potential, params)
     again = io.load(tmp_path / "mlp.safetensors")
-    expected = bind(potential, params)(system, found)
-    np.testing.assert_array_equal(bind(*again)(system, found), expected)
+    expected = run(bind(potential, params), system, found)
+    np.testing.assert_array_equal(run(bind(*again), system, found), expected)
 
 
 def test_descriptors_that_do_not_fit_are_refused():

@@ -15,7 +15,7 @@ def test_the_dipole_turns_with_the_molecule_and_has_its_charge():
     potential = painn(3.0, outputs=("dipole", "partial_charges"), **OPTIONS)
     system = molecule(0, 4)
     found = neighbor_list(3.0).allocate(system)
-    params = potential.init(jax.random.key(0), system, found)
+    params = jax.jit(potential.init)(jax.random.key(0), system, found)
     outputs = jax.jit(lambda s: bind(potential, params).outputs(s, found))
     first = outputs(system)
     assert np.linalg.norm(first["dipole"]) > 1e-3
@@ -36,7 +36,7 @@ def test_hessians_are_finite_where_vectors_vanish():
         numbers=jnp.asarray([8, 1, 1]),
     )
     found = neighbor_list(3.0, skin=0.1).allocate(system)
-    params = potential.init(jax.random.key(1), system, found)
+    params = jax.jit(potential.init)(jax.random.key(1), system, found)
 
     def force(positions):
         return jax.grad(lambda r: bind(potential, params)(system.replace(positions=r), found))(

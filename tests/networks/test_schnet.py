@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import counting, crystal, molecule
+from models import counting, crystal, molecule, run
 
 from jaxff import System, bind, energy_and_forces, neighbor_list, pack
 from jaxff.neighbors import sum_pairs
@@ -36,14 +36,14 @@ def second_derivatives_at_the_cutoff(function):
     lists = neighbor_list(3.0, skin=0.1)
     system = System(np.array([[0.0, 0, 0], [3.0, 0, 0]]), [6, 8])
     found = lists.allocate(system)
-    params = potential.init(KEY, system, found)
+    params = jax.jit(potential.init)(KEY, system, found)
 
     def energy(x):
         moved = system.replace(positions=jnp.stack([jnp.zeros(3), jnp.asarray([1.0, 0, 0]) * x]))
         return bind(potential, params)(moved, found)
 
     second = jax.vmap(jax.grad(jax.grad(energy)))
-    return second(jnp.asarray([2.0, 3.0 - 1e-7, 3.0 + 1e-7]))
+    return jax.jit(second)(jnp.asarray([2.0, 3.0 - 1e-7, 3.0 + 1e-7]))
 
 
 @pytest.mark.parametrize("function", ["bump", "cosine", "polynomial", "smoothstep"])
@@ -57,26 +57,36 @@ def test_second_derivatives_at_the_cutoff(function):
         assert abs(inside) < 1e-4 * abs(inner)
 
 
-def test_all_pairs_equal_a_list_that_holds_them_all():
-    systems = [molecule(seed, 4) for seed in range(2)]
-    both = pack(systems)
-    every, listed = (
-        schnet_2017(features=4, interactions=1, cutoff=cutoff, cutoff_function=function,
-                    radial_centers=np.linspace(0, 6, 9), radial_widths=np.full(9, 0.5),
-                    radial_functions=9, dtype="float64")
-        for cutoff, function in ((None, None), (1e4, "smoothstep"))
-    )  # fmt: skip
-    params = every.init(KEY, both)
-    expected = bind(listed, params)(both, neighbor_list(1e4).allocate(both))
-    np.testing.assert_allclose(bind(every, params)(both), expected, rtol=1e-9)
+def test_all_pairs_are_those_of_a_list_that_holds_them_all():
+    both = pack([molecule(seed, 4) for seed in range(2)])
+    found, expected = (
+        sorted((int(i), int(j)) for i, j in zip(p.centers, p.others, strict=True) if j < p.atoms)
+        for p in (all_pairs(both), neighbor_list(20.0).allocate(both).pairs[0])
+    )
+    assert found == expected
+    assert len(found) == 2 * 4 * 3
     with pytest.raises(ValueError, match="give the network a cutoff"):
         all_pairs(crystal())
 
 
+def test_the_published_network_needs_no_list():
+    potential = schnet_2017(features=4, interactions=1, dtype="float64")
+    assert potential.cutoffs == ()
+    system = molecule(0, 4)
+    params = jax.jit(potential.init)(KEY, system)
+    assert params["interaction_0"]["filter_0"]["kernel"].shape == (300, 4)
+    near, far = (
+        run(bind(potential, params), system.replace(positions=scale * system.positions))
+        for scale in (1.0, 2.0)
+    )
+    assert np.isfinite(near)
+    assert abs(near - far) > 1e-6
+
+
 def test_one_compilation_per_bucket():
-    potential, traces = counting(schnet(3.0, **TINY))
-    lists = neighbor_list(3.0, capacity=1.5)
-    params = potential.init(KEY, molecule(0, 4), lists.allocate(molecule(0, 4)))
+    potential, traces = counting(schnet(6.0, **TINY))
+    lists = neighbor_list(6.0, capacity=1.5)
+    params = jax.jit(potential.init)(KEY, molecule(0, 4), lists.allocate(molecule(0, 4)))
     evaluate = jax.jit(lambda function, *args: energy_and_forces(function)(*args))
     for seed in range(4):
         system = molecule(seed, 4)
@@ -92,7 +102,8 @@ def test_charges_dipoles_and_features_on_request():
     assert potential.uses == {"charge", "spin"}
     system = pack([molecule(0, 4, charge=q, spin=1.0) for q in (0.0, 1.0)])
     found = neighbor_list(3.0).allocate(system)
-    outputs = bind(potential, potential.init(KEY, system, found)).outputs(system, found)
+    energy_fn = bind(potential, jax.jit(potential.init)(KEY, system, found))
+    outputs = jax.jit(lambda e: e.outputs(system, found))(energy_fn)
     charges = outputs["partial_charges"].reshape(2, 4)
     np.testing.assert_allclose(charges.sum(axis=1), [0.0, 1.0], atol=1e-12)
     positions = np.asarray(system.positions).reshape(2, 4, 3)
