@@ -66,7 +66,7 @@ def bessel(
         Gasteiger, Groß & Günnemann, arXiv:2003.03123, eq. 7, whose functions are
         :math:`\sqrt{2/r_c}` times these.
     """
-    return frequencies * jnp.sinc(distances[..., None] * (frequencies / np.pi))
+    return jnp.asarray(frequencies) * jnp.sinc(distances[..., None] * (frequencies / np.pi))
 
 
 def bessel_frequencies(cutoff: float, count: int) -> Float[np.ndarray, " functions"]:
