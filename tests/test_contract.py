@@ -25,7 +25,7 @@ from models import (
     springs,
 )
 
-from jaxff import physics
+from jaxff import networks, physics
 from jaxff.derivatives import energy_and_forces, forces, stress
 from jaxff.neighbors import neighbor_list
 from jaxff.potential import Potential, add, bind, scale_shift
@@ -111,6 +111,14 @@ def kernel(name: str, baseline: Potential | None = None, known: Any = None, **cl
     )
 
 
+def network(build: Callable[..., Potential], interactions: int, systems: list[System]) -> Case:
+    """A small network with random parameters; compiled, its start is faster than op by op."""
+    options = {"features": 3, "radial_functions": 4, "dtype": "float64"}
+    potential = build(3.5, interactions=interactions, **options)
+    listed = neighbor_list(potential.cutoffs).allocate(systems[0])
+    return Case(potential, systems, params=jax.jit(potential.init)(KEY, systems[0], listed))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "lennard_jones": lambda: Case(lennard_jones(), molecules(4, 3), stack=False),
     "lennard_jones crystal": lambda: Case(lennard_jones(), [crystal(), crystal(1, 2)], stack=False),
@@ -153,6 +161,8 @@ CASES: dict[str, Callable[[], Case]] = {
         scale_shift(add(morse(), capacitor()), 0.5, np.arange(9.0)),
         molecules(3, 3, charge=1.0),
     ),
+    "schnet": lambda: network(networks.schnet, 1, molecules(4, 4, 3)),
+    "painn crystal": lambda: network(networks.painn, 2, [crystal(), crystal(1)]),
     "sgdml": lambda: kernel("matern52"),
     "sgdml periodic": lambda: kernel("periodic"),
     "gdml": lambda: kernel("no_symmetry"),
