@@ -169,7 +169,7 @@ def _as(like: Any, arrays: Any) -> Any:
             new = jax.random.wrap_key_data(jnp.asarray(new), impl=jax.random.key_impl(old))
         if isinstance(old, jax.Array) and old.committed:
             return jax.device_put(new, old.sharding)
-        return jnp.asarray(new)
+        return jnp.array(new)  # a copy: steps give up the buffers of their state
 
     return jax.tree.map(leaf, like, arrays)
 

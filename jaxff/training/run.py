@@ -234,7 +234,7 @@ class Run:
         if best:
             self.best = jax.tree.map(jnp.copy, self.state.averaged)
         rate = jnp.full_like(self.state.rate, course.rate)
-        self.state = self.state._replace(rate=rate)
+        self.state = self.state._replace(rate=plan.steps.replicated(rate))
         entry.update(
             valid={"loss": measured.loss, **measured.terms}, errors=measured.errors, best=best
         )

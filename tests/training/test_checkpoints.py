@@ -97,6 +97,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, tree):
         Checkpoints(tmp_path, keep=0)
 
 
+KILLS = 20
 _SAVES = """
 import sys
 import numpy as np
@@ -115,19 +116,18 @@ while True:
 def test_no_kill_loses_a_checkpoint(tmp_path):
     """Twenty processes that do nothing but write checkpoints are killed while they do."""
     rng, known, lost = np.random.default_rng(0), 0, []
-    for _ in range(20):
-        child = subprocess.Popen(
+    for _ in range(KILLS):
+        with subprocess.Popen(
             [sys.executable, "-W", "error::UserWarning", "-c", _SAVES, str(tmp_path)],
             stdout=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).parents[2],
             env={**os.environ, "JAX_ENABLE_X64": "1"},
-        )
-        saved = [int(child.stdout.readline())]
-        time.sleep(rng.uniform(0, 0.5))
-        child.send_signal(signal.SIGKILL)
-        saved += [int(line) for line in child.stdout.read().splitlines()]
-        child.wait()
+        ) as child:
+            saved = [int(child.stdout.readline())]
+            time.sleep(rng.uniform(0, 0.5))
+            child.send_signal(signal.SIGKILL)
+            saved += [int(line) for line in child.stdout.read().splitlines()]
         found = Checkpoints(tmp_path).restore({"a": np.zeros(5000), "b": np.zeros((), int)})
         assert found.step >= saved[-1] > known
         assert found.record == {"step": found.step}
