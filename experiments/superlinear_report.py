@@ -196,7 +196,7 @@ def figure(records, path):
     if plain:
         values = 1 + np.maximum(plain["eigenvalue"], 0) * 1e10
         axes[1, 3].loglog(plain["place"], values, "--", color=canvas.GREY, label="without")
-    axes[1, 3].set(title="preconditioned, n = 2700, k/n = 10 %", xlabel="place")
+    axes[1, 3].set(title="preconditioned, n = 2700, 10 %", xlabel="place")
     for which in (axes[0, 0], axes[1, 2], axes[1, 3]):
         which.legend(fontsize=7)
     for which in (*axes[0], axes[1, 0], axes[1, 1]):
