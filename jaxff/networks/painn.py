@@ -124,13 +124,13 @@ class PaiNN(nn.Module):
 
 
 def painn(
-    cutoff: float = 5.0,
+    cutoff: float | None = 5.0,
     *,
     features: int = 128,
     interactions: int = 3,
     radial_functions: int = 20,
     radial_basis: str = "bessel",
-    cutoff_function: str = "polynomial",
+    cutoff_function: str | None = "polynomial",
     trainable_basis: bool = False,
     radial_centers: Any = None,
     radial_widths: Any = None,
@@ -149,7 +149,7 @@ def painn(
     norms and inner products of the vectors.
 
     Args:
-        cutoff: Radius in Å.
+        cutoff: Radius in Å; there is no form without.
         features: Channels of scalars and of vectors.
         interactions: Number of messages and updates.
         radial_functions: Number of radial functions.
