@@ -51,9 +51,11 @@ def from_linen(
             raise TypeError(f"{type(module).__name__} takes no {', '.join(sorted(named))}")
         if _is_stack(system):
             return init(key, *jax.tree.map(lambda leaf: leaf[0], (system, neighbors)))
+        given = inputs(system, neighbors)
         # Compiled as a whole: of the network only the shapes are used, which then costs nothing.
-        make = jax.jit(lambda key, *given: module.init(key, *given)["params"])
-        return _cast(make(key, *inputs(system, neighbors)), dtype)
+        # Only the key is traced: modules may look at the elements.
+        make = jax.jit(lambda key: module.init(key, *given)["params"])
+        return _cast(make(key), dtype)
 
     def apply(params: Params, system: System, neighbors: Any = None) -> Outputs:
         if _is_stack(system):
