@@ -159,8 +159,9 @@ def spectral(
 ) -> LowRank:
     r"""The same inverse up to a factor, from the eigenvectors of :math:`L L^T`.
 
-    :math:`U\,\mathrm{diag}[(s_k + \lambda)/(s + \lambda)]\,U^T + 1 - U U^T`. A diagonal of several
-    values is taken as its geometric mean.
+    :math:`W (U\,\mathrm{diag}[(s_k + \lambda)/(s + \lambda)]\,U^T + 1 - U U^T) W` with the
+    geometric mean :math:`\lambda` of the diagonal, :math:`W = (\lambda/D)^{1/2}`, and the
+    eigenvectors of :math:`W L L^T W`.
 
     Args:
         factor: L.
@@ -171,12 +172,13 @@ def spectral(
     from scipy.linalg import svd
 
     regularization = float(np.exp(np.mean(np.log(diagonal))))
-    basis, triangle = np.linalg.qr(factor)
+    outer = np.sqrt(regularization / diagonal)
+    basis, triangle = np.linalg.qr(outer[:, None] * factor)
     rotation, singular, _ = svd(triangle, check_finite=False)
     for start in range(0, len(basis), _PANEL):
         basis[start : start + _PANEL] = basis[start : start + _PANEL] @ rotation
     values = singular**2
-    return from_eigenvectors(basis, values, regularization, index, jitter)
+    return from_eigenvectors(basis, values, regularization, index, jitter, outer)
 
 
 def from_eigenvectors(
@@ -185,12 +187,14 @@ def from_eigenvectors(
     regularization: float,
     index: np.ndarray | None = None,
     jitter: float = 0.0,
+    outer: Float[np.ndarray, " n"] | None = None,
 ) -> LowRank:
     """The spectral form from eigenvectors and eigenvalues in descending order."""
     floor = values[-1] + regularization if len(values) else 1.0
     weights = floor / (values + regularization) - 1.0
     scores = np.einsum("nk,k,nk->n", vectors, values / (values + regularization), vectors)
-    stored = jnp.asarray(vectors.T), jnp.asarray(weights)
+    outer = np.ones(len(vectors)) if outer is None else outer
+    stored = jnp.asarray(vectors.T), jnp.asarray(weights), jnp.asarray(outer)
     return LowRank(
         jax.tree_util.Partial(_apply_spectral, stored),
         len(values), jitter, scores, index, vectors.nbytes,
@@ -199,11 +203,12 @@ def from_eigenvectors(
 
 @jax.jit
 def _apply_spectral(stored: Any, vector: Array) -> Array:
-    vectors, weights = stored
+    vectors, weights, outer = stored
 
     def apply(vector: Array) -> Array:
-        weight = weights.reshape(-1, *(1,) * (vector.ndim - 1))
-        return vector + _back(vectors, weight * (vectors @ vector))
+        weight, scale = (x.reshape(-1, *(1,) * (vector.ndim - 1)) for x in (weights, outer))
+        scaled = scale * vector
+        return scale * (scaled + _back(vectors, weight * (vectors @ scaled)))
 
     return _without_unit_axis(apply, vector)
 

@@ -100,7 +100,7 @@ def _nystroem(
     )  # fmt: skip
     rng = np.random.default_rng(seed if growth == 1.0 else [seed, round(growth * 64)])
     factor, index, jitter = _factor(columns, operator, diagonal, rank, rng, scores)
-    if factor.shape[1] == 0:  # no pivot at all: the matrix vanishes
+    if len(index) == 0:  # no pivot at all: the matrix vanishes
         return _identity(operator, diagonal)
     where: Any = low_rank if mesh_of(operator) is None else sharded_low_rank
     build = where.woodbury if form == "woodbury" else where.spectral

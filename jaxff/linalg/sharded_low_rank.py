@@ -145,7 +145,11 @@ def spectral(
 
     regularization = float(np.exp(np.mean(np.log(diagonal))))
     rank = factor.parts[0].shape[1]
-    local_parts = [np.linalg.qr(part) for part in factor.parts]
+    outer = np.sqrt(regularization / diagonal)
+    local_parts = [
+        np.linalg.qr(outer[rows][:, None] * part)
+        for part, rows in zip(factor.parts, factor.own, strict=True)
+    ]
     triangles = np.zeros((factor.mesh.size, rank, rank))
     own = own_devices(factor.mesh)
     for place, (_, triangle) in zip(own, local_parts, strict=True):
@@ -160,7 +164,7 @@ def spectral(
     weights = (values[-1] + regularization) / (values + regularization) - 1.0
     kept = values / (values + regularization)
     scores = _collect(factor, [np.einsum("nk,k,nk->n", part, kept, part) for part in parts])
-    return _finish(factor, parts, weights, np.ones(factor.size), scores, index, jitter)
+    return _finish(factor, parts, weights, outer, scores, index, jitter)
 
 
 def _finish(

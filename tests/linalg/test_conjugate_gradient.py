@@ -156,6 +156,11 @@ def test_checkpoints_of_other_systems_are_refused(tmp_path):
         solve(decaying(), np.ones(60), 2.0 * DIAGONAL, **settings)
     with pytest.raises(ValueError, match="another system"):
         solve(decaying(), np.full(60, 2.0), **settings)
+    same_diagonal = 0.5 * (decaying().matrix + np.diag(np.diag(decaying().matrix)))
+    with pytest.raises(ValueError, match="another system"):
+        solve(Dense(same_diagonal), np.ones(60), **settings)
+    noisy = Dense(decaying().matrix * (1.0 + 1e-13))  # as other threads would round
+    assert solve(noisy, np.ones(60), **settings).converged
 
 
 def test_progress_is_told():

@@ -54,6 +54,25 @@ def test_spectral_form_is_the_inverse_up_to_a_number():
     assert np.allclose(built.apply(np.eye(60)), expected, atol=1e-10)
 
 
+def test_spectral_form_with_labels_of_different_noise():
+    """Labels are weighed by their noise before eigenvectors are sought."""
+    operator, index = decaying(), np.arange(0, 60, 3)
+    spread = np.geomspace(1e-10, 1e-2, 60)
+    factor, _ = factor_of(operator, index)
+    ridge = 1e-6
+    weight = np.sqrt(ridge / spread)
+    values, vectors = np.linalg.eigh(weight[:, None] * (factor @ factor.T) * weight)
+    values, vectors = values[::-1][:20], vectors[:, ::-1][:, :20]
+    inner = (vectors * ((values[-1] + ridge) / (values + ridge))) @ vectors.T
+    inner += np.eye(60) - vectors @ vectors.T
+    built = low_rank.spectral(factor, spread)
+    expected = weight[:, None] * inner * weight
+    assert np.allclose(built.apply(np.eye(60)), expected, rtol=0, atol=1e-9 * weight.max() ** 2)
+    exact = np.diag(operator.matrix @ np.linalg.inv(operator.matrix + np.diag(spread)))
+    whole = low_rank.spectral(factor_of(operator, np.arange(60))[0], spread)
+    assert np.allclose(whole.scores, exact, atol=1e-6)
+
+
 def test_jitter_saves_a_factorisation_and_is_reported():
     singular = np.ones((4, 4)) - 1e-13 * np.eye(4)
     lower, jitter = low_rank.cholesky_with_jitter(singular)
