@@ -226,6 +226,7 @@ def _direct(folder):
     return path
 
 
+@pytest.mark.slow
 def test_fit_warns_of_what_makes_errors_look_small(tmp_path, capsys):
     repeated = subset(tmp_path / "few.npz", np.repeat(np.arange(12), 4), r_unit="bohr")
     parts = ("--train", 24, "--valid", 12, "--lengthscale", 4, "--regularization", 1e-6)
@@ -474,6 +475,7 @@ def _water_minimum():
     return Minimum(geometry, numbers, float(_energy(geometry)) * KCAL, matrix, modes.frequencies)
 
 
+@pytest.mark.slow
 def test_quickstart(folder, tmp_path, monkeypatch, capsys):
     """The whole course, with water and its model in place of ethanol and the fit."""
     model, engine = sgdml.read(folder.model), _water_minimum()

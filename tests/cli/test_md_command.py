@@ -170,6 +170,7 @@ def test_hdf5_without_h5py(files, tmp_path, capsys, monkeypatch):
     assert "pip install" in fails(capsys, *asked(files, *options))
 
 
+@pytest.mark.slow
 def test_explosion_is_told_in_a_line(files, tmp_path, capsys):
     close = Atoms("Ar2", positions=[[0, 0, 0], [1.0, 0, 0]])
     ase.io.write(tmp_path / "close.xyz", close)

@@ -20,6 +20,7 @@ def total_energy(energy, state, **kwargs):
     return energy(state.position, **kwargs) + simulate.kinetic_energy(state)
 
 
+@pytest.mark.slow
 def test_nve_of_a_molecule(molecule, morse):
     from jax_md import simulate
 

@@ -50,9 +50,10 @@ def fitted(ethanol):
     return fit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lengthscale", "regularization", "begins"),
-    [pytest.param(5.0, 1e-6, True, marks=pytest.mark.slow), (20.0, 1e-10, False)],
+    [(5.0, 1e-6, True), (20.0, 1e-10, False)],
     ids=["small coefficients", "large coefficients that cancel"],
 )
 def test_kernels_run_in_float32_only_if_their_forces_bear_it(

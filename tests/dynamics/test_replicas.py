@@ -99,6 +99,7 @@ def test_replicas_are_independent_runs(molecule, morse):
         run(morse(), molecule, restart=one.restart, **settings)
 
 
+@pytest.mark.slow
 def test_replicas_with_lists_agree_with_single_runs(argon, lennard_jones):
     settings = {"ensemble": nve(4.0), "steps": 60, "every": 20, "temperature": 300.0}
     settings["neighbors"] = neighbor_list(5.0, skin=0.5)

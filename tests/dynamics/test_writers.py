@@ -80,6 +80,7 @@ def test_moving_cell_on_disk(argon, lennard_jones, tmp_path, format):
     assert np.ptp(result.volume) > 1.0
 
 
+@pytest.mark.slow
 def test_fixed_cell_and_shadow_energy(argon, lennard_jones, tmp_path):
     with Writer(tmp_path, format="hdf5") as writer:
         result = simulate(lennard_jones, argon, writer=writer, steps=14, shadow=True)

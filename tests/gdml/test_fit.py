@@ -17,7 +17,7 @@ from jaxff.potential import Potential
 from jaxff.system import System
 
 KEY = jax.random.key(0)
-NAMES = ["ethanol_200", "malonaldehyde_200", "si64_periodic"]
+NAMES = ["ethanol_200", pytest.param("malonaldehyde_200", marks=pytest.mark.slow), "si64_periodic"]
 KERNEL = Kernel(inverse_distances, matern52, SWAP)
 POTENTIAL = gdml.potential(KERNEL)
 SYSTEMS, OTHERS = water(8), water(40, seed=1)

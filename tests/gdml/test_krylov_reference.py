@@ -40,6 +40,7 @@ def test_the_matrix_is_that_of_the_reference(operator, stored):
     assert np.allclose(operator.diagonal(), stored["K_diag"], rtol=1e-12, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 def test_pivots_and_iterations_of_the_incomplete_cholesky_factor(operator, stored):
     rank = int(stored["k"][3])

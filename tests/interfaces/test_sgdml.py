@@ -20,7 +20,7 @@ from jaxff.kernels import Kernel, matern52
 from jaxff.linalg import solvers
 from jaxff.system import System
 
-NAMES = ["ethanol_200", "malonaldehyde_200", "si64_periodic"]
+NAMES = ["ethanol_200", pytest.param("malonaldehyde_200", marks=pytest.mark.slow), "si64_periodic"]
 
 
 def predict(potential, params, systems):

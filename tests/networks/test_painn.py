@@ -28,6 +28,7 @@ def test_the_dipole_turns_with_the_molecule_and_has_its_charge():
     assert np.linalg.norm(first["dipole"] - of_charges) > 1e-3  # atomic dipoles take part
 
 
+@pytest.mark.slow
 def test_hessians_are_finite_where_vectors_vanish():
     """Around an atom in the middle of two equal ones, all vector messages cancel."""
     potential = painn(3.0, **OPTIONS)
