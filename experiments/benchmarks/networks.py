@@ -36,7 +36,7 @@ import numpy as np
 import optax
 
 from jaxff import bind, energy_and_forces
-from jaxff.data import Concatenation, batches, read_frames, reference_energies
+from jaxff.data import as_frames, batches, read_frames, reference_energies
 from jaxff.networks import painn, schnet
 from jaxff.training import trainer, weighted
 
@@ -63,7 +63,7 @@ def loaders(folder):
     small = next(i for i in range(len(peptides)) if len(peptides[i].numbers) == 42)
     ethanol = molecules[MOLECULES.index("ethanol")]
     draw = np.random.default_rng(0)
-    mixed = Concatenation([m[draw.choice(len(m), 100, replace=False)] for m in molecules])
+    mixed = as_frames([m[draw.choice(len(m), 100, replace=False)] for m in molecules])
     water = read_frames(folder / "water_pbe0ts" / "water_192.npz")
     made = {"9": ethanol[:1], "42": peptides[[small]], "192": water[:1]}
     found = {name: loader(frames, 1) for name, frames in made.items()}
