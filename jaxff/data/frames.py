@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, overload, runtime_checkable
 
@@ -44,19 +45,19 @@ class Frames(Protocol):
         ...
 
 
-class Source:
+class Source(ABC):
     """Base of the sources: integers give a frame, slices and arrays a :class:`Subset`.
 
     A derived class has ``__len__``, :meth:`read` and, if frames have a place in a file,
     :meth:`where`.
     """
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
+    @abstractmethod
     def read(self, index: int) -> Frame:
         """Frame ``index``, which is within range."""
-        raise NotImplementedError
 
     def where(self, index: int) -> str:
         """What a message calls frame ``index``."""

@@ -178,26 +178,13 @@ def spectral(
     for start in range(0, len(basis), _PANEL):
         basis[start : start + _PANEL] = basis[start : start + _PANEL] @ rotation
     values = singular**2
-    return from_eigenvectors(basis, values, regularization, index, jitter, outer)
-
-
-def from_eigenvectors(
-    vectors: Float[np.ndarray, "n k"],
-    values: Float[np.ndarray, " k"],
-    regularization: float,
-    index: np.ndarray | None = None,
-    jitter: float = 0.0,
-    outer: Float[np.ndarray, " n"] | None = None,
-) -> LowRank:
-    """The spectral form from eigenvectors and eigenvalues in descending order."""
     floor = values[-1] + regularization if len(values) else 1.0
     weights = floor / (values + regularization) - 1.0
-    scores = np.einsum("nk,k,nk->n", vectors, values / (values + regularization), vectors)
-    outer = np.ones(len(vectors)) if outer is None else outer
-    stored = jnp.asarray(vectors.T), jnp.asarray(weights), jnp.asarray(outer)
+    scores = np.einsum("nk,k,nk->n", basis, values / (values + regularization), basis)
+    stored = jnp.asarray(basis.T), jnp.asarray(weights), jnp.asarray(outer)
     return LowRank(
         jax.tree_util.Partial(_apply_spectral, stored),
-        len(values), jitter, scores, index, vectors.nbytes,
+        len(values), jitter, scores, index, basis.nbytes,
     )  # fmt: skip
 
 
