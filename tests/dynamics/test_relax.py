@@ -74,7 +74,8 @@ def test_crystal_and_cell_under_pressure(optimizer, strained, lennard_jones):
     assert found.converged
     np.testing.assert_allclose(found.stress, -0.05 * GPa * np.eye(3), atol=1e-5 * GPa)
     pairs = neighbor_list(5.0).allocate(found.system)
-    np.testing.assert_allclose(stress(lennard_jones)(found.system, pairs), found.stress, atol=1e-9)
+    exact = jax.jit(stress(lennard_jones))(found.system, pairs)
+    np.testing.assert_allclose(exact, found.stress, atol=1e-9)
     # a stationary point of the enthalpy as ASE defines it
     atoms = atoms_of(found.system, lennard_jones)
     filtered = filters.FrechetCellFilter(atoms, scalar_pressure=0.05 * GPa)

@@ -12,7 +12,7 @@ from ase.build import bulk
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from ase.calculators.lj import LennardJones
-from models import capacitor, counting, crystal, lennard_jones, molecule, morse
+from models import capacitor, counting, crystal, lennard_jones, molecule, morse, run
 
 from jaxff import System, bind, hessian
 from jaxff.data.embedded import minimum
@@ -84,7 +84,7 @@ def test_hessian_and_padding():
     plain, padded = JaxffCalculator(LJ, pad=False), JaxffCalculator(LJ, outputs=["energies"])
     values = [c.get_property("forces", atoms) for c in (plain, padded)]
     np.testing.assert_allclose(*values, atol=1e-13)
-    exact = hessian(LJ)(system, neighbor_list(LJ.cutoffs).allocate(system))
+    exact = run(hessian(LJ), system, neighbor_list(LJ.cutoffs).allocate(system))
     np.testing.assert_allclose(padded.get_hessian(atoms), exact, atol=1e-12)
     energies = padded.get_property("energies", atoms)
     assert energies.shape == (9,)

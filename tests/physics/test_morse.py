@@ -36,7 +36,7 @@ def test_minimum_and_curvature():
 
     def energy(r):
         system = System(np.array([[0, 0, 0], [r, 0, 0]]), [29, 29])
-        return float(energy_fn(system, neighbor_list(6.0).allocate(system)))
+        return float(run(energy_fn, system, neighbor_list(6.0).allocate(system)))
 
     np.testing.assert_allclose(energy(2.87), -0.34, rtol=1e-14)
     step = 1e-3

@@ -102,7 +102,8 @@ def test_short_runs_and_fast_modes(tmp_path):
     assert "Averages" in page
     assert "Vibrational spectrum" not in page
     make(tmp_path / "coarse", steps=16_000, every=10)
-    modes = normal_modes(hessian(bond)(MOLECULE), units.masses([6, 8]), MOLECULE.positions)
+    matrix = jax.jit(hessian(bond))(MOLECULE)
+    modes = normal_modes(matrix, units.masses([6, 8]), MOLECULE.positions)
     page = report.write_run(tmp_path / "coarse", modes=modes).read_text()
     assert "show vibrations up to 1" in page
     assert "1 mode is faster" in page

@@ -1,3 +1,6 @@
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,7 +20,8 @@ def wavenumber(force_constant, mass):
     return omega / (2 * np.pi * units.SPEED_OF_LIGHT * 100)
 
 
-def springs(bonds):
+@functools.cache
+def springs(*bonds):
     """Harmonic bonds (i, j, force constant, length)."""
 
     def energy(system, neighbors=None):
@@ -29,10 +33,15 @@ def springs(bonds):
     return energy
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def derivatives(energy, system):
+    return forces(energy)(system), hessian(energy)(system)
+
+
 def modes_of(energy, positions, numbers, masses):
-    system = System(np.asarray(positions), numbers)
-    np.testing.assert_allclose(forces(energy)(system), 0.0, atol=1e-12)
-    return normal_modes(hessian(energy)(system), masses, positions)
+    pull, matrix = derivatives(energy, System(np.asarray(positions), numbers))
+    np.testing.assert_allclose(pull, 0.0, atol=1e-12)
+    return normal_modes(matrix, masses, positions)
 
 
 @pytest.mark.parametrize("axis", [(0, 0, 1), (1, 2, 3)])
@@ -40,7 +49,7 @@ def test_diatomic(axis):
     axis = np.array(axis) / np.linalg.norm(axis)
     masses = np.array([12.0, 15.995])
     positions = np.array([0.3 * axis, 1.5 * axis]) + 0.7
-    modes = modes_of(springs([(0, 1, BOND, 1.2)]), positions, [6, 8], masses)
+    modes = modes_of(springs((0, 1, BOND, 1.2)), positions, [6, 8], masses)
     reduced = masses.prod() / masses.sum()
     np.testing.assert_allclose(modes.frequencies, [wavenumber(BOND, reduced)], rtol=1e-9)
     # both atoms move along the bond with opposite momenta
@@ -54,7 +63,7 @@ def test_linear_triatomic_has_four_modes():
     """Stretches of ABA: k/m_A and k/m_A (1 + 2 m_A/m_B); no bending force, so two zeros."""
     m_a, m_b = 15.995, 12.0
     positions = np.array([[-1.16, 0, 0], [0, 0, 0], [1.16, 0, 0]])
-    energy = springs([(0, 1, BOND, 1.16), (1, 2, BOND, 1.16)])
+    energy = springs((0, 1, BOND, 1.16), (1, 2, BOND, 1.16))
     modes = modes_of(energy, positions, [8, 6, 8], np.array([m_a, m_b, m_a]))
     symmetric = wavenumber(BOND, m_a)
     antisymmetric = wavenumber(BOND, m_a / (1 + 2 * m_a / m_b))
@@ -66,7 +75,7 @@ def test_linear_triatomic_has_four_modes():
 def test_equilateral_triangle():
     """X3 with equal springs: breathing at 3k/m, the degenerate pair at 3k/2m."""
     corners = np.array([[0, 0, 0], [1, 0, 0], [0.5, np.sqrt(0.75), 0]])
-    energy = springs([(0, 1, BOND, 1.0), (1, 2, BOND, 1.0), (0, 2, BOND, 1.0)])
+    energy = springs((0, 1, BOND, 1.0), (1, 2, BOND, 1.0), (0, 2, BOND, 1.0))
     modes = modes_of(energy, corners, [1, 1, 1], np.full(3, 2.0))
     pair, breathing = wavenumber(BOND, 2.0 / 1.5), wavenumber(BOND, 2.0 / 3.0)
     np.testing.assert_allclose(modes.frequencies, [pair, pair, breathing], rtol=1e-9)
@@ -106,7 +115,7 @@ def test_projection_removes_what_is_left_of_rotation():
     positions = np.array([[0, 0, 0], [1.1, 0, 0], [0.4, 1.0, 0.0], [0.3, 0.2, 1.2]])
     pairs = [(i, j, BOND, 1.0) for i in range(4) for j in range(i)]
     system = System(positions, [1, 1, 1, 1])
-    matrix = np.asarray(hessian(springs(pairs))(system)).reshape(12, 12)
+    matrix = np.asarray(derivatives(springs(*pairs), system)[1]).reshape(12, 12)
     masses = np.array([1.0, 2.0, 3.0, 4.0])
     modes = normal_modes(matrix, masses, positions)
     weighted = modes.displacements * np.sqrt(masses)[:, None]
@@ -168,6 +177,7 @@ def test_refuses_what_cannot_be():
         normal_modes(np.zeros((6, 6)), [1.0, 1.0], np.zeros((3, 3)))
 
 
+@functools.cache
 def bent_carbon_dioxide(constant=3.0):
     """Stretches and a linear bend of O=C=O, by the angle."""
 
@@ -197,7 +207,7 @@ def test_carbon_dioxide_bends_in_two_planes():
     assert not modes.imaginary.any()
     # nearly linear by rounding: the same, as long as it is said or small
     crooked = positions + 1e-5 * np.random.default_rng(0).normal(size=(3, 3))
-    matrix = hessian(bent_carbon_dioxide())(System(crooked, [6, 8, 8]))
+    _, matrix = derivatives(bent_carbon_dioxide(), System(crooked, [6, 8, 8]))
     again = normal_modes(matrix, masses, crooked)
     np.testing.assert_allclose(again.frequencies, modes.frequencies, rtol=1e-3)
     assert len(normal_modes(matrix, masses, crooked, linear=False)) == 3
@@ -206,7 +216,7 @@ def test_carbon_dioxide_bends_in_two_planes():
 
 def test_isotopes_by_masses():
     positions = 1.16 * np.outer([0, 1, -1], [0, 0, 1.0])
-    matrix = hessian(bent_carbon_dioxide())(System(positions, [6, 8, 8]))
+    _, matrix = derivatives(bent_carbon_dioxide(), System(positions, [6, 8, 8]))
     light, heavy = (normal_modes(matrix, [m, 15.995, 15.995], positions) for m in (12.0, 13.00335))
     ratio = heavy.frequencies / light.frequencies
     assert ratio[2] == pytest.approx(1.0, abs=1e-9)  # carbon rests in the symmetric stretch
@@ -217,11 +227,11 @@ def test_isotopes_by_masses():
 def test_says_what_is_no_minimum():
     positions = 1.16 * np.outer([0, 1, -1], [0, 0, 1.0])
     energy = bent_carbon_dioxide(-3.0)
-    system = System(positions, [6, 8, 8])
-    modes = normal_modes(hessian(energy)(system), units.masses([6, 8, 8]), positions)
+    _, matrix = derivatives(energy, System(positions, [6, 8, 8]))
+    modes = normal_modes(matrix, units.masses([6, 8, 8]), positions)
     np.testing.assert_array_equal(modes.imaginary, [True, True, False, False])
     stretched = System(1.05 * positions, [6, 8, 8])
-    matrix, pull = hessian(energy)(stretched), forces(energy)(stretched)
+    pull, matrix = derivatives(energy, stretched)
     with pytest.warns(UserWarning, match=r"largest force is 5\.8 eV/Å"):
         normal_modes(matrix, units.masses([6, 8, 8]), stretched.positions, forces=pull)
     constants = modes.force_constants
