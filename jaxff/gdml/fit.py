@@ -256,7 +256,8 @@ def _warn_of_length_scales(kernel: Any, hyper: Any, references: System) -> None:
     systems = select(references, picked)
     first, second = np.indices((4, 4)).reshape(2, -1)
     values = np.asarray(_values(kernel, hyper, systems, first, second)).reshape(4, 4)
-    moved = np.asarray(jnp.abs(systems.positions[:, None] - systems.positions).max((2, 3))) > 0
+    positions = np.asarray(systems.positions)
+    moved = np.abs(positions[:, None] - positions).max((2, 3)) > 0
     if not moved.any() or not np.isfinite(values).all():
         return  # one geometry alone, or numbers that the solver refuses
     given = ", ".join(f"{name} = {float(np.ravel(v)[0]):.3g}" for name, v in hyper.items())

@@ -128,10 +128,11 @@ def _place(kernel: Any, systems: System, hyper: dict[str, Any]) -> Params:
             "a kernel on interatomic geometry needs at least two atoms, got one; in a cell, a "
             "descriptor with a cutoff sees its images"
         )
-    if bool(jnp.any(systems.numbers != systems.numbers[0])):
+    numbers = np.asarray(systems.numbers)
+    if (numbers != numbers[0]).any():
         raise ValueError("all references must list the same atoms in the same order")
     if isinstance(kernel, SystemKernel):
-        kernel.check_numbers(np.asarray(systems.numbers[0]))
+        kernel.check_numbers(numbers[0])
     kernel.check_hyper(hyper)
     hyper = {name: jnp.asarray(value, jnp.float64) for name, value in hyper.items()}
     neighbors = None
