@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -215,19 +216,22 @@ def _compare_linked(plan: SearchPlan, points: Array, cell: Array, real: Array) -
     return others, images, jnp.any(many) | crowded
 
 
-def linked_cells(plan: SearchPlan, points: Array, real: Array) -> Int[Array, " atoms"]:
-    """Flat index of the linked cell of each atom; padding is past the last cell."""
-    grid, periodic = jnp.asarray(plan.grid), jnp.asarray(plan.periodic)
+def linked_cells(plan: SearchPlan, points: Any, real: Any, xp: Any = jnp) -> Any:
+    """Flat index (atoms,) of the linked cell of each atom; padding is past the last cell.
+
+    In JAX, or with ``xp=np`` in NumPy: on the host, JAX would compile every operation by itself.
+    """
+    grid, periodic = xp.asarray(plan.grid), xp.asarray(plan.periodic)
     # Where nothing repeats, cells have a fixed thickness and atoms outside belong to the last one:
     # neighbours still differ by no more than the reach.
     thickness = plan.radius / np.asarray(plan.reach)
-    weight = real[:, None] / jnp.maximum(jnp.sum(real), 1)
-    middle = jnp.sum(jnp.where(real[:, None], points, 0.0) * weight, axis=0)
+    weight = real[:, None] / xp.maximum(xp.sum(real), 1)
+    middle = xp.sum(xp.where(real[:, None], points, 0.0) * weight, axis=0)
     free = (points - middle) / thickness + 0.5 * grid
-    index = jnp.floor(jnp.where(periodic, points * grid, free))
-    index = jnp.clip(index, 0, grid - 1).astype(jnp.int32)
+    index = xp.floor(xp.where(periodic, points * grid, free))
+    index = xp.clip(index, 0, grid - 1).astype(xp.int32)
     flat = (index[:, 0] * plan.grid[1] + index[:, 1]) * plan.grid[2] + index[:, 2]
-    return jnp.where(real, flat, math.prod(plan.grid)).astype(jnp.int32)
+    return xp.where(real, flat, math.prod(plan.grid)).astype(xp.int32)
 
 
 def _table(plan: SearchPlan, member: Array, atoms: int) -> tuple[Array, Bool[Array, ""]]:

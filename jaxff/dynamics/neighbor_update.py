@@ -147,11 +147,9 @@ def _occupied(plan: SearchPlan, host: _Host) -> int:
     """Largest number of atoms in a cell of the grid."""
     if not len(host.points):
         return 0
-    points = jnp.asarray(host.points)
-    cells = linked_cells(
-        plan, points - jnp.floor(points) * host.periodic, jnp.ones(len(points), bool)
-    )
-    return int(np.bincount(np.asarray(cells)).max())
+    points = host.points - np.floor(host.points) * host.periodic
+    cells = linked_cells(plan, points, np.ones(len(points), bool), np)
+    return int(np.bincount(cells).max())
 
 
 def _serves(plan: SearchPlan, host: _Host, counts: np.ndarray) -> bool:
