@@ -17,7 +17,7 @@ import numpy as np
 from jaxff.gdml import labels as lab
 from jaxff.gdml.jets import Expanded, by_blocks, expand_compiled, jet
 from jaxff.gdml.observation import observe_packed
-from jaxff.linalg.memory import lower_square
+from jaxff.linalg.memory import column_ordered, lower_square
 from jaxff.numerics import select
 from jaxff.system import System
 from jaxff.types import Array, Float
@@ -127,7 +127,7 @@ class GenericOperator:
     def columns(self, index: np.ndarray) -> Float[np.ndarray, "n columns"]:
         """Selected columns, in column order, in host memory."""
         index = np.asarray(index)
-        result = np.empty((self.size, len(index)), order="F")
+        result = column_ordered(self.size, len(index))
         where = np.empty(self.size, int)
         where[self.places.ravel()] = np.arange(self.size)  # reference-major order
         start = 0

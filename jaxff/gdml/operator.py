@@ -44,7 +44,7 @@ from jaxff.gdml.columns import (
 )
 from jaxff.gdml.stored_pairs import StoredPairs
 from jaxff.kernels.kernel import Kernel
-from jaxff.linalg.memory import lower_square
+from jaxff.linalg.memory import column_ordered, lower_square
 from jaxff.linalg.parallel import check_mesh
 from jaxff.numerics import select
 from jaxff.system import System
@@ -183,7 +183,7 @@ class GdmlOperator:
         """
         index = np.asarray(index)
         part = self if share is None else self._part(share)
-        result = np.empty((part.size, len(index)), order="F")
+        result = column_ordered(part.size, len(index))
         center = mean_features(self.kernel, self.hyper, self.references)
         height = even_tiles(part.count, QUERIES)
         starts = range(0, part.count, height)

@@ -149,7 +149,7 @@ def _place(kernel: Any, systems: System, hyper: dict[str, Any]) -> Params:
     else:
         coefficients = {"energy": jnp.zeros(systems.batch_shape)}
         expand = jets.expand_compiled
-    expansion = expand(kernel, hyper, references, coefficients)
+    expansion = expand(kernel, hyper, references, coefficients, None)  # as fit calls it
     params = {
         "hyper": hyper,
         "numbers": systems.numbers[0],

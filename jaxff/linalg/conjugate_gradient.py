@@ -107,7 +107,7 @@ def minimize(
         reporter.prepare(len(history), history[-1] if history else 1.0)
         built = settings.preconditioner(operator, diagonal, growth=growth, scores=scores)
         ranks.append(built.rank)
-        products.prepare(built.kept_bytes)  # so that the memory is still that of the factor
+        products.prepare(min(built.kept_bytes, built.spare_bytes))
         middle = time.perf_counter()
         run = _Run(settings, products, reporter, rhs, diagonal, built, growth)
         last = len(ranks) > settings.restarts or built.rank in (0, operator.size)
@@ -118,7 +118,7 @@ def minimize(
         growth, scores = 1.2 * growth, built.scores
         del built, run  # the larger factor takes their memory
     mesh = mesh_of(operator)
-    true = agree(mesh, np.asarray(_true_residual(operator, value, rhs, diagonal)))
+    true = agree(mesh, _true_residual(products.operator, value, rhs, diagonal))
     if is_first(mesh) and settings.checkpoint:
         # One that did not get there can be gone on with, with a higher limit.
         if np.max(true) <= settings.rtol * SLACK:
@@ -212,7 +212,7 @@ class _Run:
 
     def _begin(self, value: Array, weights: Array) -> _Iterate:
         rhs = jnp.asarray(self.rhs)
-        if bool(jnp.any(value)):
+        if np.asarray(value).any():
             residual = rhs - _product(self.operator, value) - weights * value
         else:
             residual = rhs
@@ -249,10 +249,10 @@ def _product(operator: KernelOperator, vectors: Array) -> Array:
     return jnp.stack([operator.matvec(column) for column in vectors.T], axis=1)
 
 
-def _true_residual(operator, value, rhs, diagonal) -> Array:
-    vectors = jnp.asarray(value)
-    left = jnp.asarray(rhs) - _product(operator, vectors) - jnp.asarray(diagonal)[:, None] * vectors
-    return _norms(left) / jnp.maximum(_norms(jnp.asarray(rhs)), jnp.finfo(float).tiny)
+def _true_residual(operator, value, rhs, diagonal) -> np.ndarray:
+    left = rhs - np.asarray(_product(operator, jnp.asarray(value))) - diagonal[:, None] * value
+    norms = np.linalg.norm(rhs, axis=0)
+    return np.linalg.norm(left, axis=0) / np.maximum(norms, np.finfo(float).tiny)
 
 
 def _stalled(norms: deque[float]) -> bool:

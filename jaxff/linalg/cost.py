@@ -99,9 +99,17 @@ def rule_of_thumb(size: int, *, exponent: float = 1.0, scale: float = 100.0) -> 
 
 def resolve_rank(
     rank: Rank, operator: KernelOperator, *, growth: float = 1.0, memory: float | None = None,
-    regularization: float | None = None,
+    regularization: float | None = None, squares: int = 3,
 ) -> int:  # fmt: skip
     """The number of columns that a choice of rank means for an operator, at most n.
+
+    Args:
+        rank: The choice.
+        operator: The matrix.
+        growth: Factor on it.
+        memory: Bytes that the factor may take while it is made; default half of what is free.
+        regularization: Mean of the added diagonal, for ``"auto"``.
+        squares: Matrices of the size of the rank that are needed on the way.
 
     Raises:
         ValueError: For a rank that is no number of columns, no fraction and no known name, and for
@@ -109,9 +117,11 @@ def resolve_rank(
         MemoryError: If a named number of columns exceeds the memory.
     """
     size, mesh = operator.size, mesh_of(operator)
-    most = most_columns(size, memory, mesh)
+    most = most_columns(size, memory, mesh, squares)
     if rank == "auto":
-        best = estimate(measure(operator, most), size, regularization or 1e-10, most)
+        few = max(1, most // 3)  # held twice, beside the pairs that products store
+        machine = measure(_prepared(operator, few), few)
+        best = estimate(machine, size, regularization or 1e-10, most)
         chosen = int(agree(mesh, best.rank))  # clocks differ
     elif rank == "rule_of_thumb":
         chosen = rule_of_thumb(size)
@@ -128,7 +138,7 @@ def resolve_rank(
                 "columns"
             )
         if chosen > most:
-            needed = _bytes(size / process_count(mesh), chosen)
+            needed = _bytes(size, chosen, mesh, squares)
             raise MemoryError(
                 f"a preconditioner of {chosen} columns of {size} rows takes "
                 f"{format_bytes(needed)}, {format_bytes(least(mesh, _limit(memory)))} are "
@@ -137,29 +147,50 @@ def resolve_rank(
     return int(np.clip(round(growth * chosen), 1, min(size, most)))
 
 
-def _bytes(rows: float, rank: int) -> int:
-    """Memory of building a factor: the columns, three squares, and the copy on the device."""
-    return int(8 * (2 * rows * rank + 3 * rank**2))
+def _prepared(operator: KernelOperator, most: int) -> KernelOperator:
+    """With the products that a solve will make, if they take no more than a probe does."""
+    prepared = getattr(operator, "prepared", None)
+    return operator if prepared is None else prepared(8.0 * operator.size * min(_PROBE, most))
+
+
+def spare_bytes(memory: float | None, kept: int, mesh: Mesh | None) -> float:
+    """What a factor leaves of the memory."""
+    return max(0.0, least(mesh, _limit(memory)) - (kept if memory is not None else 0))
+
+
+def _rows(size: int, mesh: Mesh | None) -> float:
+    """Rows that a process holds: on a mesh with a copy, where devices get less than others."""
+    return size if mesh is None else 2.0 * size / process_count(mesh)
+
+
+def _bytes(size: int, rank: int, mesh: Mesh | None, squares: int) -> int:
+    """Memory of building a factor: its columns, which become an array of the device, and squares.
+
+    What is measured beyond that is a few hundred megabytes for programs and their work space.
+    """
+    return int(8 * (_rows(size, mesh) * rank + squares * rank**2))
 
 
 def _limit(memory: float | None) -> float:
     return 0.5 * available_bytes() if memory is None else memory
 
 
-def most_columns(size: int, memory: float | None, mesh: Mesh | None = None) -> int:
+def most_columns(
+    size: int, memory: float | None, mesh: Mesh | None = None, squares: int = 3
+) -> int:
     """The largest rank within the memory of a process, by default half of what is free.
 
     Raises:
         MemoryError: If not a single column fits.
     """
     limit = least(mesh, _limit(memory))
-    rows = size / process_count(mesh)
-    most = int((np.sqrt(rows**2 + 3.0 * limit / 8) - rows) / 3.0)
+    rows = _rows(size, mesh)
+    most = int((np.sqrt(rows**2 + squares * limit / 2) - rows) / (2.0 * squares))
     if most < 1:
         raise MemoryError(
             f"a preconditioner of one column of {size} rows takes "
-            f"{format_bytes(_bytes(rows, 1))}, {format_bytes(limit)} are allowed: allow more, or "
-            "use fewer training geometries"
+            f"{format_bytes(_bytes(size, 1, mesh, squares))}, {format_bytes(limit)} are allowed: "
+            "allow more, or use fewer training geometries"
         )
     return min(size, most)
 

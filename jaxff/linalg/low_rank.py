@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxff.types import Array, Float
 
-__all__ = ["LowRank", "leverage_scores", "nystroem_factor", "spectral", "woodbury"]
+__all__ = ["LowRank", "back", "leverage_scores", "nystroem_factor", "spectral", "woodbury"]
 
 JITTERS = (0.0, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-6, 1e-4, 1e-2, 1.0)
 """Added to a diagonal, relative to its mean, until a Cholesky factorisation succeeds."""
@@ -38,6 +38,7 @@ class LowRank(NamedTuple):
         scores: Ridge leverage scores of the approximation, ``(n,)``.
         columns: Indices of the columns that were used, if it was made from columns.
         kept_bytes: Memory that it holds.
+        spare_bytes: What is left of the memory that was allowed.
     """
 
     apply: Callable[[Array], Array]
@@ -46,6 +47,7 @@ class LowRank(NamedTuple):
     scores: Float[np.ndarray, " n"]
     columns: np.ndarray | None
     kept_bytes: int
+    spare_bytes: float = np.inf
 
 
 def nystroem_factor(
@@ -64,14 +66,15 @@ def nystroem_factor(
     from scipy.linalg import get_blas_funcs
 
     (trsm,) = get_blas_funcs(("trsm",), dtype=np.float64)
-    corner = columns[index]
-    lower, jitter = cholesky_with_jitter(0.5 * (corner + corner.T))
+    lower, jitter = cholesky_with_jitter(columns[index])
     factor = trsm(1.0, lower, columns, side=1, lower=1, trans_a=1, overwrite_b=1)
     return factor, jitter
 
 
 def cholesky_with_jitter(matrix: Float[np.ndarray, "k k"]) -> tuple[np.ndarray, float]:
     """Lower Cholesky factor, with as little added to the diagonal as makes one possible.
+
+    Only the lower triangle of the matrix is read.
 
     Raises:
         numpy.linalg.LinAlgError: If the matrix holds numbers that are not finite.
@@ -104,24 +107,28 @@ def woodbury(
     :math:`D^{-1/2} (1 - T^T T) D^{-1/2}` with :math:`T = C^{-1} L^T D^{-1/2}` and
     :math:`C C^T = 1 + L^T D^{-1} L`. The squared column norms of T are the ridge leverage scores.
     """
+    root = np.sqrt(diagonal)
+    factor /= root[:, None]
+    thin, more = _thin(factor)
+    scores = np.einsum("nk,nk->n", thin, thin)
+    # Rows of n numbers: both products run along them.
+    stored = jax.device_put(thin.T), jnp.asarray(1.0 / root)
+    return LowRank(
+        jax.tree_util.Partial(_apply_woodbury, stored),
+        thin.shape[1], max(jitter, more), scores, index, thin.nbytes,
+    )  # fmt: skip
+
+
+def _thin(whitened: Float[np.ndarray, "n k"]) -> tuple[Float[np.ndarray, "n k"], float]:
+    r""":math:`T^T = D^{-1/2} L C^{-T}` in place of :math:`D^{-1/2} L`, and the jitter of C."""
     from scipy.linalg import get_blas_funcs
 
     (trsm, syrk) = get_blas_funcs(("trsm", "syrk"), dtype=np.float64)
-    root = np.sqrt(diagonal)
-    rank = factor.shape[1]
-    factor /= root[:, None]
-    gram = syrk(1.0, factor, trans=1, lower=1)
-    gram[np.diag_indices(rank)] += 1.0
-    lower, more = cholesky_with_jitter(np.tril(gram) + np.tril(gram, -1).T)
-    # Rows of the transposed factor are solved as columns on the right: T^T = L D^{-1/2} C^{-T}.
-    thin = trsm(1.0, lower, factor, side=1, lower=1, trans_a=1, overwrite_b=1)
-    scores = np.einsum("nk,nk->n", thin, thin)
-    # Rows of n numbers: both products run along them.
-    stored = jnp.asarray(thin.T), jnp.asarray(1.0 / root)
-    return LowRank(
-        jax.tree_util.Partial(_apply_woodbury, stored),
-        rank, max(jitter, more), scores, index, thin.nbytes,
-    )  # fmt: skip
+    gram = syrk(1.0, whitened, trans=1, lower=1)
+    gram[np.diag_indices(len(gram))] += 1.0
+    lower, jitter = cholesky_with_jitter(gram)
+    # Rows of the transposed factor are solved as columns on the right.
+    return trsm(1.0, lower, whitened, side=1, lower=1, trans_a=1, overwrite_b=1), jitter
 
 
 @jax.jit
@@ -131,12 +138,12 @@ def _apply_woodbury(stored: Any, vector: Array) -> Array:
     def apply(vector: Array) -> Array:
         weight = inverse_root.reshape(-1, *(1,) * (vector.ndim - 1))
         whitened = weight * vector
-        return weight * (whitened - _back(thin, thin @ whitened))
+        return weight * (whitened - back(thin, thin @ whitened))
 
     return _without_unit_axis(apply, vector)
 
 
-def _back(thin: Array, inner: Array) -> Array:
+def back(thin: Array, inner: Array) -> Array:
     """Product of the transpose with one vector or several.
 
     A vector is multiplied from the left: XLA's product of the transpose takes 3.7 times as long.
@@ -157,7 +164,7 @@ def spectral(
     index: np.ndarray | None = None,
     jitter: float = 0.0,
 ) -> LowRank:
-    r"""The same inverse up to a factor, from the eigenvectors of :math:`L L^T`.
+    r"""The same inverse up to a factor, from the eigenvectors of :math:`L L^T`; overwrites L.
 
     :math:`W (U\,\mathrm{diag}[(s_k + \lambda)/(s + \lambda)]\,U^T + 1 - U U^T) W` with the
     geometric mean :math:`\lambda` of the diagonal, :math:`W = (\lambda/D)^{1/2}`, and the
@@ -169,11 +176,12 @@ def spectral(
         index: Columns from which L was made.
         jitter: That of L.
     """
-    from scipy.linalg import svd
+    from scipy.linalg import qr, svd
 
     regularization = float(np.exp(np.mean(np.log(diagonal))))
     outer = np.sqrt(regularization / diagonal)
-    basis, triangle = np.linalg.qr(outer[:, None] * factor)
+    factor *= outer[:, None]
+    basis, triangle = qr(factor, mode="economic", overwrite_a=True, check_finite=False)
     rotation, singular, _ = svd(triangle, check_finite=False)
     for start in range(0, len(basis), _PANEL):
         basis[start : start + _PANEL] = basis[start : start + _PANEL] @ rotation
@@ -181,7 +189,7 @@ def spectral(
     floor = values[-1] + regularization if len(values) else 1.0
     weights = floor / (values + regularization) - 1.0
     scores = np.einsum("nk,k,nk->n", basis, values / (values + regularization), basis)
-    stored = jnp.asarray(basis.T), jnp.asarray(weights), jnp.asarray(outer)
+    stored = jax.device_put(basis.T), jnp.asarray(weights), jnp.asarray(outer)
     return LowRank(
         jax.tree_util.Partial(_apply_spectral, stored),
         len(values), jitter, scores, index, basis.nbytes,
@@ -195,7 +203,7 @@ def _apply_spectral(stored: Any, vector: Array) -> Array:
     def apply(vector: Array) -> Array:
         weight, scale = (x.reshape(-1, *(1,) * (vector.ndim - 1)) for x in (weights, outer))
         scaled = scale * vector
-        return scale * (scaled + _back(vectors, weight * (vectors @ scaled)))
+        return scale * (scaled + back(vectors, weight * (vectors @ scaled)))
 
     return _without_unit_axis(apply, vector)
 
@@ -204,11 +212,5 @@ def leverage_scores(
     factor: Float[np.ndarray, "n k"], diagonal: Float[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
     r"""Ridge leverage scores :math:`\mathrm{diag}[L L^T (L L^T + D)^{-1}]`; L is kept."""
-    from scipy.linalg import solve_triangular
-
-    whitened = factor / np.sqrt(diagonal)[:, None]
-    gram = whitened.T @ whitened
-    gram[np.diag_indices(len(gram))] += 1.0
-    lower, _ = cholesky_with_jitter(gram)
-    thin = solve_triangular(lower, whitened.T, lower=True, overwrite_b=True, check_finite=False)
-    return np.einsum("kn,kn->n", thin, thin)
+    thin, _ = _thin(factor / np.sqrt(diagonal)[:, None])
+    return np.einsum("nk,nk->n", thin, thin)

@@ -8,7 +8,14 @@ import psutil
 
 from jaxff.types import Float
 
-__all__ = ["available_bytes", "dense_bytes", "format_bytes", "lower_square", "peak_bytes"]
+__all__ = [
+    "available_bytes",
+    "column_ordered",
+    "dense_bytes",
+    "format_bytes",
+    "lower_square",
+    "peak_bytes",
+]
 
 
 def available_bytes() -> int:
@@ -33,6 +40,17 @@ def peak_bytes() -> int | None:
 def dense_bytes(size: int) -> int:
     """Memory of a dense solve of ``size`` equations: half a matrix and work space."""
     return int(0.6 * 8 * size**2)
+
+
+def column_ordered(rows: int, columns: int) -> Float[np.ndarray, "rows columns"]:
+    """A column-ordered array, not initialised, that a CPU device takes over without a copy.
+
+    JAX does so (``jax.device_put``, of the transpose) where the array begins at a multiple of 64
+    bytes, which NumPy does not see to.
+    """
+    padded = np.empty(rows * columns + 8)
+    start = -padded.ctypes.data % 64 // 8
+    return padded[start : start + rows * columns].reshape(rows, columns, order="F")
 
 
 def lower_square(size: int) -> Float[np.ndarray, "n n"]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxff.linalg.memory import column_ordered
 from jaxff.linalg.operators import KernelOperator
 from jaxff.types import Float, Int
 
@@ -46,7 +47,7 @@ def greedy(operator: KernelOperator, count: int, *, block: int | None = None) ->
     """
     residual = np.array(operator.diagonal(), np.float64)
     total = residual.sum()
-    factor = np.zeros((operator.size, count), order="F")
+    factor = column_ordered(operator.size, count)
     index: list[int] = []
     fetched: dict[int, np.ndarray] = {}
     while len(index) < count:
@@ -81,7 +82,7 @@ def randomly(
     """
     residual = np.array(operator.diagonal(), np.float64)
     total = residual.sum()
-    factor = np.zeros((operator.size, count), order="F")
+    factor = column_ordered(operator.size, count)
     index: list[int] = []
     block = block or int(np.clip(count // 8, 1, 256))
     while len(index) < count:

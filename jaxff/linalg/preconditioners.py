@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxff.linalg import low_rank, selection, sharded_low_rank
-from jaxff.linalg.cost import Rank, resolve_rank
+from jaxff.linalg.cost import Rank, resolve_rank, spare_bytes
 from jaxff.linalg.low_rank import LowRank
 from jaxff.linalg.operators import KernelOperator
 from jaxff.linalg.parallel import agree, mesh_of, process_count
@@ -76,7 +76,7 @@ def nystroem(
     """
     if columns not in selection.RULES:
         raise ValueError(f"columns must be one of {sorted(selection.RULES)}, got {columns!r}")
-    if form not in ("woodbury", "spectral"):
+    if form not in _SQUARES:
         raise ValueError(f"form must be 'woodbury' or 'spectral', got {form!r}")
     return functools.partial(_nystroem, columns, rank, form, memory, seed)
 
@@ -96,7 +96,7 @@ def _nystroem(
     """Choose the columns, fetch and factorise them."""
     rank = resolve_rank(
         wanted, operator, growth=growth, memory=memory,
-        regularization=float(np.exp(np.mean(np.log(diagonal)))),
+        regularization=float(np.exp(np.mean(np.log(diagonal)))), squares=_SQUARES[form],
     )  # fmt: skip
     rng = np.random.default_rng(seed if growth == 1.0 else [seed, round(growth * 64)])
     factor, index, jitter = _factor(columns, operator, diagonal, rank, rng, scores)
@@ -104,7 +104,12 @@ def _nystroem(
         return _identity(operator, diagonal)
     where: Any = low_rank if mesh_of(operator) is None else sharded_low_rank
     build = where.woodbury if form == "woodbury" else where.spectral
-    return build(factor, diagonal, index, jitter)
+    built = build(factor, diagonal, index, jitter)
+    return built._replace(spare_bytes=spare_bytes(memory, built.kept_bytes, mesh_of(operator)))
+
+
+_SQUARES = {"woodbury": 3, "spectral": 8}
+"""Square matrices on the way to a factor: with its singular values there are more."""
 
 
 def _factor(
@@ -122,7 +127,7 @@ def _factor(
         found = greedy(operator, rank) if columns[0] == "p" else randomly(operator, rank, rng)
         return _shared(operator, found.factor), found.pivots, 0.0
     if scores is not None and columns.startswith("leverage"):
-        index = selection.sample(scores, rank, rng)
+        index = selection.by_scores(columns, scores, rank, rng)
     else:
         index = selection.RULES[columns](operator, diagonal, rank, rng)
     index = agree(mesh_of(operator), index)

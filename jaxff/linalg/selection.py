@@ -9,6 +9,7 @@ Reference:
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from jaxff.linalg.parallel import mesh_of
 from jaxff.linalg.pivoting import greedy, randomly
 from jaxff.types import Float, Int
 
-__all__ = ["RULES", "Rule", "exact_leverage_scores", "sample"]
+__all__ = ["RULES", "Rule", "by_scores", "exact_leverage_scores", "sample"]
 
 Rule = Callable[
     [KernelOperator, Float[np.ndarray, " n"], int, np.random.Generator], Int[np.ndarray, " k"]
@@ -113,15 +114,20 @@ def operator_diagonal(operator: KernelOperator) -> np.ndarray:
     return np.array(operator.diagonal())
 
 
-def _by_score(scores: Callable[..., np.ndarray], choose: str) -> Rule:
-    def rule(operator, diagonal, count, rng):
-        found = scores(operator, diagonal, count, rng)
-        if choose == "sampled":
-            return sample(found, count, rng)
-        order = np.argsort(found, kind="stable")
-        return np.sort(order[-count:] if choose == "largest" else order[:count])
+def by_scores(
+    name: str, scores: Float[np.ndarray, " n"], count: int, rng: np.random.Generator
+) -> Int[np.ndarray, " k"]:
+    """The columns that a rule of leverage takes, from scores that are known."""
+    if name not in ("leverage_largest", "leverage_smallest"):
+        return sample(scores, count, rng)
+    order = np.argsort(scores, kind="stable")
+    return np.sort(order[-count:] if name == "leverage_largest" else order[:count])
 
-    return rule
+
+def _by_scores(
+    name: str, operator: KernelOperator, diagonal: np.ndarray, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    return by_scores(name, _SCORES[name](operator, diagonal, count, rng), count, rng)
 
 
 def _exact(operator, diagonal, count, rng):
@@ -156,17 +162,21 @@ def _truncated(operator, diagonal, count, rng):
     return np.concatenate([pivots, rng.choice(rest, count - len(pivots), replace=False)])
 
 
+_SCORES: dict[str, Callable[..., np.ndarray]] = {
+    "leverage": estimated_leverage_scores,
+    "leverage_recursive": recursive_leverage_scores,
+    "leverage_exact": _exact,
+    "leverage_largest": estimated_leverage_scores,
+    "leverage_smallest": estimated_leverage_scores,
+    "svd_leverage": _rank_scores,
+}
+
 RULES: dict[str, Rule] = {
     "uniform": uniform,
-    "leverage": _by_score(estimated_leverage_scores, "sampled"),
-    "leverage_recursive": _by_score(recursive_leverage_scores, "sampled"),
-    "leverage_exact": _by_score(_exact, "sampled"),
-    "leverage_largest": _by_score(estimated_leverage_scores, "largest"),
-    "leverage_smallest": _by_score(estimated_leverage_scores, "smallest"),
+    **{name: partial(_by_scores, name) for name in _SCORES},
     "pivoted_cholesky": _greedy,
     "truncated_cholesky": _truncated,
     "random_pivoted_cholesky": _randomly,
-    "svd_leverage": _by_score(_rank_scores, "sampled"),
 }
 """Rules by name; ``leverage_largest`` and ``leverage_smallest`` are for study: the first is worse
 than sampling, the second a control."""

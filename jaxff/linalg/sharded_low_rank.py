@@ -14,7 +14,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxff.linalg.low_rank import LowRank, cholesky_with_jitter
+from jaxff.linalg.low_rank import LowRank, back, cholesky_with_jitter
+from jaxff.linalg.memory import column_ordered
 from jaxff.linalg.operators import KernelOperator
 from jaxff.linalg.parallel import axis, local, own_devices, replicate, spread, total
 from jaxff.types import Array, Float
@@ -68,7 +69,7 @@ def nystroem_factor(operator: Any, index: np.ndarray) -> tuple[Factor, float]:
         here = rows[place][found] == index
         corner[here] = part[found[here]]
     corner = total(mesh, corner)
-    lower, jitter = cholesky_with_jitter(0.5 * (corner + corner.T))
+    lower, jitter = cholesky_with_jitter(corner)
     return Factor(mesh, rows, [_solve(lower, part) for part in parts]), jitter
 
 
@@ -92,7 +93,7 @@ def _thin(factor: Factor, diagonal: np.ndarray) -> tuple[list[np.ndarray], float
         gram += syrk(1.0, part, trans=1, lower=1)
     gram = total(factor.mesh, gram)
     gram[np.diag_indices(rank)] += 1.0
-    lower, jitter = cholesky_with_jitter(np.tril(gram) + np.tril(gram, -1).T)
+    lower, jitter = cholesky_with_jitter(gram)
     return [_solve(lower, part) for part in factor.parts], jitter
 
 
@@ -179,7 +180,7 @@ def _finish(
     """``outer (1 + U weights U^T) outer`` with the rows of U on their devices."""
     mesh, rank = factor.mesh, len(weights)
     length = max(len(rows) for rows in factor.rows)
-    padded = [np.pad(part.T, ((0, 0), (0, length - len(part)))) for part in parts]
+    padded = [_padded(part, length) for part in parts]
     slots = np.stack([np.resize(rows, length) for rows in factor.rows])
     places = np.empty(factor.size, int)
     for device, rows in enumerate(factor.rows):
@@ -191,6 +192,15 @@ def _finish(
     kept = sum(part.nbytes for part in padded)
     apply = jax.tree_util.Partial(partial(_apply, mesh), stored)
     return LowRank(apply, rank, jitter, scores, index, kept)
+
+
+def _padded(part: np.ndarray, length: int) -> np.ndarray:
+    """The transpose of a part, with columns of zeros up to a length."""
+    if len(part) == length:
+        return part.T
+    filled = column_ordered(length, part.shape[1])
+    filled[: len(part)], filled[len(part) :] = part, 0.0
+    return filled.T
 
 
 def _apply(mesh: Mesh, stored: Any, vector: Array) -> Array:
@@ -207,7 +217,7 @@ def _apply_rows(mesh: Mesh, stored: Any, vector: Array) -> Array:
     scaled = outer * vector
 
     def of_rows(factor, mine, weights):
-        return factor.T @ (weights * jax.lax.psum(factor @ mine, name))
+        return back(factor, weights * jax.lax.psum(factor @ mine, name))
 
     projected = jax.shard_map(
         of_rows, mesh=mesh, in_specs=(P(None, name), P(name), P()), out_specs=P(name)

@@ -1,7 +1,14 @@
+import jax
 import psutil
 import pytest
 
-from jaxff.linalg.memory import available_bytes, format_bytes, lower_square, peak_bytes
+from jaxff.linalg.memory import (
+    available_bytes,
+    column_ordered,
+    format_bytes,
+    lower_square,
+    peak_bytes,
+)
 
 
 def test_available_memory_is_plausible():
@@ -45,3 +52,13 @@ def test_the_upper_triangle_takes_no_memory():
     assert grown < 0.5 * 8 * size**2 + 2 * page * size
     square[-1] = 1.0
     assert square.sum() == size
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+def test_columns_become_an_array_of_the_device_without_a_copy(rows):
+    made = column_ordered(rows, 13)
+    assert made.shape == (rows, 13)
+    assert made.flags.f_contiguous
+    made[:] = 2.0
+    device = jax.devices("cpu")[0]
+    assert jax.device_put(made.T, device).unsafe_buffer_pointer() == made.ctypes.data

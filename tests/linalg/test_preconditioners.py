@@ -92,7 +92,15 @@ def test_a_rank_beyond_the_memory_is_refused_and_auto_stays_within():
     with pytest.raises(MemoryError, match="at most"):
         recipe(decaying(), DIAGONAL)
     rank = cost.resolve_rank("auto", decaying(), memory=20_000)
-    assert 8 * (2 * 60 * rank + 3 * rank**2) <= 20_000
+    assert 8 * (60 * rank + 3 * rank**2) <= 20_000
+
+
+@pytest.mark.parametrize("squares", [3, 8])
+def test_the_largest_rank_is_the_last_that_fits(squares):
+    for size, limit in ((60, 20_000), (10_000, 4e8)):
+        rank = cost.most_columns(size, limit, squares=squares)
+        taken = [8 * (size * k + squares * k**2) for k in (rank, rank + 1)]
+        assert taken[0] <= limit < taken[1]
 
 
 def test_rule_of_thumb_is_the_published_one():
@@ -123,6 +131,19 @@ def test_scores_of_an_earlier_approximation_choose_the_columns():
     scores[[3, 8, 21, 40]] = 1.0
     built = preconditioners.nystroem("leverage", rank=4)(decaying(), DIAGONAL, scores=scores)
     assert list(built.columns) == [3, 8, 21, 40]
+
+
+@pytest.mark.parametrize(("end", "expected"), [("largest", [57, 58, 59]), ("smallest", [0, 1, 2])])
+def test_rules_without_chance_have_none_after_a_restart(end, expected):
+    recipe = preconditioners.nystroem(f"leverage_{end}", rank=3)
+    built = recipe(decaying(), DIAGONAL, scores=np.arange(60.0))
+    assert list(built.columns) == expected
+
+
+def test_what_a_factor_leaves_of_the_memory_is_said():
+    built = preconditioners.nystroem("uniform", rank=10, memory=20_000)(decaying(), DIAGONAL)
+    assert built.kept_bytes == 8 * 60 * 10
+    assert built.spare_bytes == 20_000 - built.kept_bytes
 
 
 def test_measured_remainder():
