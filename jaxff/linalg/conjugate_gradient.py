@@ -35,6 +35,9 @@ __all__ = ["SLACK", "Settings", "minimize"]
 SLACK = 1.01
 """Two products with the same vector may differ in their last digits."""
 
+_DIVERGED = 1e6
+"""Growth of the residual since the first iteration with a preconditioner that means failure."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -67,7 +70,7 @@ class Outcome(NamedTuple):
         value: ``(n, m)``.
         residual_norm: True relative residual of each right-hand side, from a fresh product.
         iterations: Iterations done, over all restarts.
-        history: Largest relative residual after each iteration (by the recurrence).
+        history: Largest relative residual before each iteration (by the recurrence).
         ranks: Rank of the preconditioner after each restart.
         built: The last preconditioner.
         seconds: Time of building preconditioners, and of iterating.
@@ -100,6 +103,7 @@ def minimize(
         value, growth, history = state.value, state.growth, list(state.history)
     building = iterating = 0.0
     scores = None
+    best = np.inf, jnp.asarray(value)
     products = Products(settings.product, operator, diagonal)
     reporter = Reporter(settings.rtol, settings.progress, settings.callback)
     while True:
@@ -109,13 +113,13 @@ def minimize(
         ranks.append(built.rank)
         products.prepare(min(built.kept_bytes, built.spare_bytes))
         middle = time.perf_counter()
-        run = _Run(settings, products, reporter, rhs, diagonal, built, growth)
+        run = _Run(settings, products, reporter, rhs, diagonal, built, growth, best)
         last = len(ranks) > settings.restarts or built.rank in (0, operator.size)
         value, stalled = run.iterate(value, history, limit, may_stall=not last)
         building, iterating = building + middle - began, iterating + time.perf_counter() - middle
         if not stalled:
             break
-        growth, scores = 1.2 * growth, built.scores
+        growth, scores, best = 1.2 * growth, built.scores, run.best
         del built, run  # the larger factor takes their memory
     mesh = mesh_of(operator)
     true = agree(mesh, _true_residual(products.operator, value, rhs, diagonal))
@@ -135,8 +139,8 @@ def minimize(
 class _Run:
     """Iterations with one preconditioner."""
 
-    def __init__(self, settings, products, reporter, rhs, diagonal, built, growth):
-        self.settings, self.built, self.growth = settings, built, growth
+    def __init__(self, settings, products, reporter, rhs, diagonal, built, growth, best):
+        self.settings, self.built, self.growth, self.best = settings, built, growth, best
         self.reporter = reporter
         self.products, self.operator = products, products.operator
         self.rhs, self.diagonal = rhs, diagonal
@@ -145,22 +149,28 @@ class _Run:
     def iterate(
         self, value: np.ndarray, history: list[float], limit: int, *, may_stall: bool
     ) -> tuple[np.ndarray, bool]:
-        """The best value reached and whether progress stalled; appends to the history."""
+        """The value and whether progress stalled; appends to the history.
+
+        The value at the limit is the best one, that of a stall the last: in the norm of the matrix
+        the last is the nearest.
+        """
         settings = self.settings
         weights = jnp.asarray(self.diagonal)[:, None]
         state = self._begin(jnp.asarray(value), weights)
         norms: deque[float] = deque(maxlen=settings.window + 1)
         saved = time.perf_counter()
-        self.safe, self.verified = state.value, float(np.max(self._relative(state.residual)))
+        begun = float(np.max(self._relative(state.residual)))
+        self.safe, self.verified = state.value, begun
         while True:
             if self.products.lowered:
                 state = self._guard(state, norms, weights)
             relative = self._relative(state.residual)
             worst = float(np.max(relative))
-            if not np.isfinite(worst):
+            if not worst <= _DIVERGED * max(begun, self.settings.rtol):
+                what = f"diverged to a residual of {worst:.1e}" if worst < np.inf else "broke down"
                 raise FloatingPointError(
-                    f"conjugate gradients broke down after {len(history)} iterations: the matrix "
-                    "or the right-hand side is not finite, or not positive definite to working "
+                    f"conjugate gradients {what} after {len(history)} iterations: the matrix or "
+                    "the right-hand side is not finite, or not positive definite to working "
                     "precision; raise the regularization or remove duplicate geometries"
                 )
             if worst <= settings.rtol:
@@ -170,8 +180,10 @@ class _Run:
                 if worst <= settings.rtol:
                     return np.asarray(state.value), False
                 state, relative = fresh, self._relative(fresh.residual)
+            if worst < self.best[0]:
+                self.best = worst, state.value
             if len(history) >= limit:
-                return np.asarray(state.value), False
+                return np.asarray(self.best[1]), False
             norms.append(worst)
             if may_stall and _stalled(norms):
                 return np.asarray(state.value), True

@@ -2,13 +2,14 @@ r"""How large a preconditioner should be: a model of the cost, fitted on the mac
 
 The time of a solve with k columns is
 
-.. math:: T(k) = k\,t_c + \frac{3 n k^2}{F} + I(k)\,(t_K + n k\, t_b)
+.. math:: T(k) = k\,t_c + \frac{3 n k^2}{F} + I(k)\,(t_K + 2 n k\, t_b)
 
 with the time :math:`t_c` of a column, the speed F of matrix products, the time :math:`t_K` of a
-product with the matrix and :math:`t_b` per entry of the factor. The number of iterations follows
-the condition of the preconditioned matrix, :math:`I \approx c\sqrt{1 + s/\lambda}`. The largest
-eigenvalue s of what q columns leave of the matrix is measured; with k columns it is
-:math:`s\,(q/k)^2`, so that :math:`I \propto 1/k` as the paper finds.
+product with the matrix and :math:`t_b` per entry of the factor, which an iteration reads twice. The
+number of iterations follows the condition of the preconditioned matrix,
+:math:`I \approx c\sqrt{1 + s/\lambda}`. The largest eigenvalue s of what q columns leave of the
+matrix is measured; with k columns it is :math:`s\,(q/k)^2`, so that :math:`I \propto 1/k` as the
+paper finds.
 
 Reference:
     Blücher, Müller & Chmiela, J. Chem. Theory Comput. 19, 4619 (2023),
@@ -125,13 +126,13 @@ def resolve_rank(
         chosen = int(agree(mesh, best.rank))  # clocks differ
     elif rank == "rule_of_thumb":
         chosen = rule_of_thumb(size)
-    elif isinstance(rank, bool | str) or not 0 < rank < np.inf:
+    elif isinstance(rank, bool | str) or not 0 < rank < (1 if isinstance(rank, float) else np.inf):
         raise ValueError(
-            "rank must be a positive number of columns, a fraction of them, 'auto' or "
-            f"'rule_of_thumb', got {rank!r}"
+            "rank must be a positive number of columns (an integer), a fraction of them (a float "
+            f"below 1), 'auto' or 'rule_of_thumb', got {rank!r}"
         )
     else:
-        chosen = round(rank * size) if isinstance(rank, float) and rank < 1 else int(rank)
+        chosen = round(rank * size) if rank < 1 else int(rank)
         if chosen > size:
             raise ValueError(
                 f"rank must be at most the {size} rows of the matrix, got {rank}: choose fewer "

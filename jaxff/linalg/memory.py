@@ -10,6 +10,7 @@ from jaxff.types import Float
 
 __all__ = [
     "available_bytes",
+    "check_limit",
     "column_ordered",
     "dense_bytes",
     "format_bytes",
@@ -21,6 +22,18 @@ __all__ = [
 def available_bytes() -> int:
     """Free memory of the host in bytes, as far as the operating system tells."""
     return int(psutil.virtual_memory().available)
+
+
+def check_limit(memory: float | None) -> None:
+    """Refuse a limit that limits nothing.
+
+    Raises:
+        ValueError: If it is no positive number of bytes.
+    """
+    if memory is not None and not memory > 0:
+        raise ValueError(
+            f"memory must be a positive number of bytes, or None for what is free, got {memory}"
+        )
 
 
 def peak_bytes() -> int | None:

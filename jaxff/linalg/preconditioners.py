@@ -15,6 +15,7 @@ import numpy as np
 from jaxff.linalg import low_rank, selection, sharded_low_rank
 from jaxff.linalg.cost import Rank, resolve_rank, spare_bytes
 from jaxff.linalg.low_rank import LowRank
+from jaxff.linalg.memory import check_limit
 from jaxff.linalg.operators import KernelOperator
 from jaxff.linalg.parallel import agree, mesh_of, process_count
 from jaxff.linalg.pivoting import greedy, randomly
@@ -69,7 +70,7 @@ def nystroem(
         seed: Of the random choice.
 
     Raises:
-        ValueError: For an unknown rule, form or rank.
+        ValueError: For an unknown rule, form or rank, and a limit that is no positive number.
     Reference:
         Blücher, Müller & Chmiela, J. Chem. Theory Comput. 19, 4619 (2023),
         doi:10.1021/acs.jctc.2c01304.
@@ -78,6 +79,7 @@ def nystroem(
         raise ValueError(f"columns must be one of {sorted(selection.RULES)}, got {columns!r}")
     if form not in _SQUARES:
         raise ValueError(f"form must be 'woodbury' or 'spectral', got {form!r}")
+    check_limit(memory)
     return functools.partial(_nystroem, columns, rank, form, memory, seed)
 
 

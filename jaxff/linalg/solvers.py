@@ -13,7 +13,7 @@ import numpy as np
 from jaxff.linalg import preconditioners
 from jaxff.linalg.blocked_cholesky import factorize, solve
 from jaxff.linalg.conjugate_gradient import SLACK, Settings, minimize
-from jaxff.linalg.memory import available_bytes, dense_bytes, format_bytes
+from jaxff.linalg.memory import available_bytes, check_limit, dense_bytes, format_bytes
 from jaxff.linalg.operators import KernelOperator
 from jaxff.linalg.parallel import least, mesh_of
 from jaxff.linalg.preconditioners import Preconditioner
@@ -32,7 +32,7 @@ class Solution(NamedTuple):
         iterations: Number of iterations; 0 for a direct solver.
         converged: Whether the solver met its own criterion: for iterations the tolerance, by a
             fresh product; for a factorisation a residual that is not lost to rounding.
-        history: Relative residual after each iteration.
+        history: Relative residual before each iteration.
         rank: Rank of the preconditioner at the end; 0 without one.
         seconds: Time by stage.
         method: What was done, and why if it was chosen.
@@ -65,10 +65,12 @@ def cholesky(
         progress: Called with the part that is done, between 0 and 1; the assembly ends at one half.
 
     Raises:
+        ValueError: For a limit that is no positive number.
         MemoryError: From the solver, if half the matrix exceeds the memory.
         numpy.linalg.LinAlgError: From the solver, if the matrix is not positive definite to working
             precision.
     """
+    check_limit(memory)
     return partial(_cholesky, memory, progress or _silent)
 
 
@@ -137,7 +139,8 @@ def conjugate_gradient(
 ) -> Solver:
     """Iterative solution by preconditioned conjugate gradients; the matrix is never formed.
 
-    Several right-hand sides, ``(n, m)``, share their products.
+    Several right-hand sides, ``(n, m)``, share their products. Where the tolerance is not reached
+    the iterate of the least residual is returned, which need not be the last.
 
     Args:
         preconditioner: From :mod:`jaxff.linalg.preconditioners`; default ``nystroem()``.
@@ -165,7 +168,7 @@ def conjugate_gradient(
         ValueError: For numbers that make no sense, a zero diagonal (see the message), or a
             checkpoint of another system.
         FileNotFoundError: From the solver, if the folder of the checkpoint does not exist.
-        FloatingPointError: From the solver, if the iteration breaks down.
+        FloatingPointError: From the solver, if the iteration breaks down or diverges.
     Reference:
         Blücher, Müller & Chmiela, J. Chem. Theory Comput. 19, 4619 (2023),
         doi:10.1021/acs.jctc.2c01304.
@@ -249,12 +252,16 @@ def auto(
         memory: Bytes that may be used; default what is free.
         preconditioner: For the iterative path; default ``nystroem(memory=memory)``.
         rtol: For the iterative path.
-        checkpoint: For the iterative path.
+        checkpoint: For the iterative path. That a factorisation does without is told.
         progress: Called with the part that is done.
         callback: For the iterative path.
         tell: Called with one sentence that says which and why, before anything is solved; by
             default it goes to the log ``jaxff``.
+
+    Raises:
+        ValueError: For a limit that is no positive number.
     """
+    check_limit(memory)
     iterate = partial(
         conjugate_gradient, rtol=rtol, checkpoint=checkpoint, progress=progress, callback=callback
     )
@@ -267,7 +274,7 @@ _LOG = logging.getLogger("jaxff")
 def _auto(
     memory: float | None,
     preconditioner: Preconditioner | None,
-    iterate: Callable[..., Solver],
+    iterate: partial[Solver],
     progress: Callable[[float], None] | None,
     tell: Callable[[str], None],
     operator: KernelOperator,
@@ -277,7 +284,8 @@ def _auto(
     mesh = mesh_of(operator)
     free = least(mesh, float(available_bytes() if memory is None else memory))
     direct, reason = _choose(operator, diagonal, free)
-    tell(reason)
+    unused = iterate.keywords["checkpoint"] if direct else None
+    tell(reason if unused is None else f"{reason}; no checkpoint is kept in {unused}")
     if direct:
         solution = cholesky(memory=memory, progress=progress)(operator, rhs, diagonal)
     else:

@@ -54,6 +54,17 @@ def test_unconverged_is_said():
     assert solution.residual_norm > 1e-10
 
 
+def test_without_convergence_the_best_iterate_is_returned():
+    rhs = np.random.default_rng(1).normal(size=60)
+    settings = {"preconditioner": preconditioners.identity(), "rtol": 1e-8}
+    history = solve(decaying(), rhs, **settings).history
+    limit = int(np.argmax(history / np.minimum.accumulate(history)))
+    assert history[limit] > 1.5 * history[:limit].min()
+    solution = solve(decaying(), rhs, max_iterations=limit, **settings)
+    assert not solution.converged
+    np.testing.assert_allclose(solution.residual_norm, history[:limit].min(), rtol=1e-6)
+
+
 def test_zero_right_hand_side():
     solution = solve(decaying(), np.zeros(60))
     assert solution.converged
@@ -90,6 +101,18 @@ def test_broken_matrices_are_named():
         solve(
             Dense(np.full((60, 60), np.nan)), np.ones(60), preconditioner=preconditioners.identity()
         )
+
+
+def test_divergence_stops():
+    """Of an indefinite matrix; the curvature along the first direction is nearly zero."""
+    signs = np.resize([1.0, -1.0], 60)
+    with pytest.raises(
+        FloatingPointError, match=r"diverged to a residual of .* after 1 iterations"
+    ):
+        solve(
+            Dense(np.diag(signs)), np.ones(60), np.full(60, 1e-9),
+            preconditioner=preconditioners.identity(),
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,14 @@ def test_unknown_names_are_refused(arguments, message):
         preconditioners.nystroem(**arguments)
 
 
-@pytest.mark.parametrize("rank", [0, -3, 0.0, "half", True, 61, np.inf, np.nan])
+@pytest.mark.parametrize("memory", [0.0, -1.0, np.nan])
+def test_limits_that_limit_nothing_are_refused(memory):
+    for build in (preconditioners.nystroem, solvers.cholesky, solvers.auto):
+        with pytest.raises(ValueError, match="memory must be a positive number of bytes"):
+            build(memory=memory)
+
+
+@pytest.mark.parametrize("rank", [0, -3, 0.0, 1.0, 20.0, "half", True, 61, np.nan])
 def test_ranks_that_mean_nothing_are_refused(rank):
     with pytest.raises(ValueError, match="rank must be"):
         preconditioners.nystroem("uniform", rank=rank)(decaying(), DIAGONAL)

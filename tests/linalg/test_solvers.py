@@ -178,8 +178,9 @@ def test_what_fits_is_factorised_and_what_does_not_is_iterated():
     operator = Dense(semidefinite(rank=40).matrix + np.eye(40))
     rhs, diagonal = np.ones(40), np.full(40, 1e-2)
     told = []
-    direct = solvers.auto(tell=told.append)(operator, rhs, diagonal)
+    direct = solvers.auto(tell=told.append, checkpoint="state.npz")(operator, rhs, diagonal)
     assert told[0].startswith("cholesky: the matrix fits, and the solution is exact (40 equations")
+    assert told[0].endswith("no checkpoint is kept in state.npz")
     assert direct.iterations == 0
     recipe = preconditioners.nystroem("uniform", rank=5)
     iterate = solvers.auto(memory=5_000, preconditioner=recipe, rtol=1e-9, tell=told.append)
