@@ -31,9 +31,9 @@ HERE = Path(__file__).resolve().parent
 KEYS = ("--energy-key", "E_md17", "--forces-key", "F_md17")
 
 
-def call(python, *arguments):
+def call(python, *arguments, keys=KEYS):
     script = str(HERE / "peers" / "sgdml_reference.py")
-    run = [str(python), script, *map(str, arguments), *KEYS, "--threads", "1"]
+    run = [str(python), script, *map(str, arguments), *keys, "--threads", "1"]
     return json.loads(subprocess.run(run, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
