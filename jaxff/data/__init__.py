@@ -1,6 +1,7 @@
 """Data files in, labelled frames in eV and Å out; batches for training."""
 
 from jaxff.data import embedded, extxyz, frame_splits, npz, splits
+from jaxff.data.batch import Batch
 from jaxff.data.batches import Batches, batches
 from jaxff.data.consistency import Consistency, consistency, implausible_lengths
 from jaxff.data.dataset import Dataset
@@ -8,7 +9,6 @@ from jaxff.data.frame import Frame
 from jaxff.data.frame_files import read_frames
 from jaxff.data.frames import Frames, as_frames, without_invalid
 from jaxff.data.hdf5_flat import write_hdf5
-from jaxff.data.packing import Batch
 from jaxff.data.references import ReferenceEnergies, label_scale, reference_energies
 
 __all__ = [

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxff.data import buckets as shapes
+from jaxff.data.batch import Batch
 from jaxff.data.frames import as_frames
-from jaxff.data.packing import Batch, Bucket, Plan, assemble
+from jaxff.data.packing import Bucket, Plan, assemble
 from jaxff.data.prefetch import prefetched
 from jaxff.data.stacking import as_stack, padded
 from jaxff.data.survey import PreparedFrames, Survey, survey, wanted_labels, warn_of_digits

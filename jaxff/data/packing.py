@@ -6,7 +6,7 @@ Everything here is NumPy: a batch is put together by copying slices, and goes to
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,37 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int
 
+from jaxff.data.batch import Batch
 from jaxff.data.frame import Frame
 from jaxff.neighbors import Neighbors, Pairs
 from jaxff.neighbors.search import search
 from jaxff.quantities import quantity
 from jaxff.system import System
 
-__all__ = ["Batch", "Bucket", "HostPairs", "Plan", "Prepared", "assemble", "prepare"]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Batch:
-    """Several structures as one pack or stack, with their labels.
-
-    Attributes:
-        system: The pack, padded: atoms of number 0, structures where ``structure_mask`` is False.
-            Or the stack: structures of padding have no atom.
-        neighbors: Its pairs; ``None`` for potentials that need none.
-        labels: Labels by name, ``(structures, ...)`` or ``(atoms, ...)`` (of a stack ``(structures,
-            atoms, ...)``), in eV, Å, e. The Hessian of a pack is ``(atoms, 3, most, 3)``: rows of
-            atoms, columns of the atoms of the same structure, ``most`` the size of the largest
-            structure of all. Zero where missing.
-        masks: For each label, True for the structures that have it.
-        indices: Index of each structure among the frames, -1 for padding.
-    """
-
-    system: System
-    neighbors: Neighbors | None
-    labels: Mapping[str, Any]
-    masks: Mapping[str, Any]
-    indices: Any
+__all__ = ["Bucket", "HostPairs", "Plan", "Prepared", "assemble", "prepare"]
 
 
 @dataclass(frozen=True)

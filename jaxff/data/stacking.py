@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxff.data.packing import Batch, Prepared
+from jaxff.data.batch import Batch
+from jaxff.data.packing import Prepared
 from jaxff.neighbors import Neighbors, Pairs
 from jaxff.quantities import quantity
 

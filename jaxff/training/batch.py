@@ -1,61 +1,30 @@
-"""What a training step sees: structures with their neighbours, labels, and which labels exist."""
+"""Batches as steps look at them: leading axes, and which structures have a label."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxff.system import System
+from jaxff.data.batch import Batch
 from jaxff.types import Array, Bool
 
-__all__ = ["Batch", "as_batch", "leading", "present", "stack_batches"]
+__all__ = ["leading", "present", "stack_batches"]
 
 
-class Batch(NamedTuple):
-    """A pack, or a stack, of structures with labels.
-
-    Several batches of one shape may be stacked along a leading axis of every leaf: they are then
-    spread over devices or accumulated, and count together as one batch.
-
-    Attributes:
-        system: A pack (padded if need be), or a stack of systems of one size.
-        neighbors: Its neighbour lists; ``None`` for potentials without cutoffs.
-        labels: By the names of :mod:`jaxff.quantities`, in eV, Å, e: ``(structures, ...)``, or
-            ``(atoms, ...)`` along the axis of the pack. Where there is no label, any finite number.
-        masks: Which structures have the label, ``(structures,)``; labels without a mask are there
-            for all of them.
-    """
-
-    system: System
-    neighbors: Any
-    labels: Mapping[str, Array]
-    masks: Mapping[str, Bool[Array, "*structures"]]
-
-
-def as_batch(record: Any) -> Batch:
-    """A batch of any record with the attributes of one.
-
-    Raises:
-        TypeError: If an attribute is missing.
-    """
-    missing = [name for name in Batch._fields if not hasattr(record, name)]
-    if missing:
-        raise TypeError(
-            f"a batch has the attributes {', '.join(Batch._fields)}; {type(record).__name__} lacks "
-            f"{', '.join(missing)}"
-        )
-    values = (record.system, record.neighbors, dict(record.labels), dict(record.masks))
-    return Batch(*values)
-
-
-def leading(batch: Batch) -> int:
+def leading(batch: Any) -> int:
     """Length of the axis along which batches are stacked; 0 if there is none.
 
     Raises:
+        TypeError: If it is no batch.
         ValueError: If there are more axes than one.
     """
+    if not isinstance(batch, Batch):
+        raise TypeError(
+            f"expected a jaxff.training.Batch, got {type(batch).__name__}: make batches with "
+            "jaxff.data.batches, or Batch(system, neighbors, labels, masks)"
+        )
     system = batch.system
     mask = system.structure_mask
     axes = np.ndim(system.numbers) - 2 if mask is None else np.ndim(mask) - 1

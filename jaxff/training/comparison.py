@@ -3,11 +3,12 @@
 import jax.numpy as jnp
 
 from jaxff.cell import volume
+from jaxff.data.batch import Batch
 from jaxff.derivatives import observe
 from jaxff.potential import EnergyFn
 from jaxff.quantities import QUANTITIES
 from jaxff.system import System, sum_atoms, to_atoms
-from jaxff.training.batch import Batch, present
+from jaxff.training.batch import present
 from jaxff.types import Array, Float
 
 __all__ = ["atom_counts", "label_errors", "predict_labels", "with_sound_cells"]

@@ -16,10 +16,10 @@ Reference:
 import jax
 import jax.numpy as jnp
 
+from jaxff.data.batch import Batch
 from jaxff.derivatives import hessian_vector
 from jaxff.potential import EnergyFn
 from jaxff.system import System, sum_atoms, to_atoms
-from jaxff.training.batch import Batch
 from jaxff.types import Array, Bool, Float
 
 __all__ = ["curvature_errors", "hessian_product"]

@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from jaxff.data.batch import Batch
 from jaxff.derivatives import observe
 from jaxff.potential import Bound, Potential, bind
 from jaxff.system import System
-from jaxff.training.batch import Batch
 from jaxff.training.loop import Info, State, Trainer
 from jaxff.types import Array, Outputs, Params
 

@@ -1,13 +1,12 @@
 """Training from data to the best parameters, with all that a long run needs."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from jaxff.potential import Potential
-from jaxff.training.batch import as_batch
 from jaxff.training.checkpoints import Checkpoints
 from jaxff.training.epochs import Epochs, Shuffled
 from jaxff.training.journal import Plateau
@@ -54,6 +53,9 @@ def fit(
     log: str | os.PathLike | None = None,
     progress: bool = False,
     units: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    report: Callable[[dict[str, Any]], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Result:
     """Train a potential.
 
@@ -90,6 +92,10 @@ def fit(
         log: File that gets one line of JSON per validation.
         progress: Show a bar.
         units: Units to report errors in, by label.
+        settings: Values, as JSON has them, that a run must share with checkpoints it goes on from.
+        report: Called with the entry of the history after each validation.
+        stop: Asked after every step; if it says so the run ends there with a checkpoint, and
+            goes on when the same call is made again.
 
     Raises:
         NotFiniteError: If a loss or a gradient is not finite; it names the frames, and the state
@@ -113,6 +119,7 @@ def fit(
         made, data, valid, schedule, steps, epochs, every, monitor, patience, plateau,
         None if checkpoints is None else Checkpoints(checkpoints, keep),
         every if checkpoint_every is None else checkpoint_every, units or {}, seed,
+        dict(settings or {}), report, stop,
     )  # fmt: skip
     if min(len(data), plan.validate_every, plan.checkpoint_every) < 1:
         raise ValueError("training needs batches, and positive intervals")
@@ -120,6 +127,6 @@ def fit(
         raise ValueError(
             f"{plan.checkpoints.folder} holds checkpoints: name another folder, or resume=True"
         )
-    first = as_batch(next(iter(data.epoch(0, 0))))
+    first = next(iter(data.epoch(0, 0)))
     state = made.init(jax.random.key(seed), first, params)
     return Run(plan, state).finish(log, progress)

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from jaxff.data.batch import Batch
 from jaxff.potential import Potential, bind
-from jaxff.training.batch import Batch, leading
+from jaxff.training.batch import leading
 from jaxff.training.losses import Loss, Sums
 from jaxff.training.selection import combine
 from jaxff.types import Array, Params

@@ -23,8 +23,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxff.data.batch import Batch
 from jaxff.potential import Potential
-from jaxff.training.batch import Batch, as_batch, leading
+from jaxff.training.batch import leading
 from jaxff.training.gradients import gradients
 from jaxff.training.losses import Loss, Sums
 from jaxff.training.selection import combine, partition, trainable_mask
@@ -113,7 +114,6 @@ class Trainer:
         """
         import optax  # needed by training alone
 
-        batch = as_batch(batch)
         own, later = jax.random.split(key)
         if params is None:
             one = jax.tree.map(lambda leaf: leaf[0], batch) if leading(batch) else batch
@@ -158,7 +158,6 @@ class Trainer:
         """One step."""
         import optax
 
-        batch = as_batch(batch)
         key = jax.random.fold_in(state.key, state.step)
         chosen, fixed = partition(state.params, trainable_mask(state.params, self.frozen))
         gradient, terms = gradients(

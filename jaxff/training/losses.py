@@ -17,10 +17,11 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from jaxff.data.batch import Batch
 from jaxff.potential import EnergyFn
 from jaxff.quantities import QUANTITIES, quantity
 from jaxff.system import sum_atoms
-from jaxff.training.batch import Batch, present
+from jaxff.training.batch import present
 from jaxff.training.comparison import (
     atom_counts,
     label_errors,

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxff.training.batch import as_batch
 from jaxff.training.checkpoints import Checkpoints
 from jaxff.training.epochs import Epochs, in_order
 from jaxff.training.journal import Clock, Compilations, Course, Log, Plateau, bar
@@ -52,7 +51,8 @@ class Result:
         errors: Errors of validation with these parameters, as :func:`jaxff.training.errors` gives
             them; empty without validation.
         history: One entry per validation, as in the log.
-        stopped: Why it ended: ``"steps"``, ``"epochs"`` or ``"patience"``.
+        stopped: Why it ended: ``"steps"``, ``"epochs"``, ``"patience"``, or ``"stop"`` if it was
+            asked to, and is to go on.
     """
 
     params: Params
@@ -86,6 +86,9 @@ class Plan:
     checkpoint_every: int
     units: Mapping[str, str]
     seed: int
+    settings: dict[str, Any]
+    report: Callable[[dict[str, Any]], None] | None
+    stop: Callable[[], bool] | None
 
 
 class Run:
@@ -105,15 +108,18 @@ class Run:
             return
         self.state, self.best = restored.tree
         self.course, own = Course(**restored.record["course"]), self._identity()
-        if restored.record["run"] != own:
+        found = restored.record["run"]
+        if odd := [n for n in {**own, **found} if own.get(n) != found.get(n)]:
+            want, got = ({name: each.get(name) for name in odd} for each in (own, found))
             raise ValueError(
-                f"{checkpoints.folder}: the checkpoints belong to another run: expected "
-                f"{own}, got {restored.record['run']}; name another folder"
+                f"{checkpoints.folder}: the checkpoints belong to another run: expected {want}, "
+                f"got {got}; repeat its settings, or name another folder"
             )
         self._saved = restored.step
 
     def _identity(self) -> dict[str, Any]:
-        return {"seed": self.plan.seed, "steps_per_epoch": len(self.plan.train)}
+        own = {"seed": self.plan.seed, "steps_per_epoch": len(self.plan.train)}
+        return {**self.plan.settings, **own}
 
     def finish(self, log: str | os.PathLike | None, progress: bool) -> Result:
         """Run to the end."""
@@ -128,7 +134,8 @@ class Run:
                         break
                 if course.position >= len(plan.train):
                     course.epoch, course.position = course.epoch + 1, 0
-            if not course.history or course.history[-1]["step"] < course.step:
+            unjudged = not course.history or course.history[-1]["step"] < course.step
+            if unjudged and reason != "stop":
                 self._validate()
             self._save()
         last = next((e for e in reversed(course.history) if e["step"] == course.best_step), None)
@@ -146,12 +153,14 @@ class Run:
             return "epochs"
         if plan.patience is not None and course.waited >= plan.patience:
             return "patience"
+        if plan.stop is not None and plan.stop():
+            return "stop"
         return None
 
     def _step(self, batch: Any) -> None:
         course = self.course
-        self.state, info = self.plan.steps.step(self.state, self.plan.steps.place(as_batch(batch)))
-        frames = getattr(batch, "indices", None)
+        self.state, info = self.plan.steps.step(self.state, self.plan.steps.place(batch))
+        frames = batch.indices
         place = (course.epoch, course.position)
         course.step, course.position = course.step + 1, course.position + 1
         self.pending.append((info, (*place, frames)))
@@ -221,6 +230,8 @@ class Run:
         entry.update(seconds=course.seconds, compilations=self.compilations.count)
         course.history.append(entry)
         self.log.write(entry)
+        if plan.report is not None:
+            plan.report(entry)
         self.bar.set_postfix({k: f"{v:.4g}" for k, v in self._news(entry).items()})
 
     def _compare(self, entry: dict[str, Any]) -> None:

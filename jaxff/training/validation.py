@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxff.data.batch import Batch
 from jaxff.potential import Potential, bind
 from jaxff.quantities import QUANTITIES, quantity
-from jaxff.training.batch import Batch, as_batch, leading, present
+from jaxff.training.batch import leading, present
 from jaxff.training.comparison import atom_counts, label_errors, predict_labels
 from jaxff.training.losses import Loss, Sums
 from jaxff.types import Array, Params
@@ -62,7 +63,7 @@ def validate(
         potential: What is validated.
         loss: Its labels are compared, and its terms computed.
         params: Of the potential.
-        batches: Records with the attributes of :class:`jaxff.training.Batch`.
+        batches: Of :class:`jaxff.training.Batch`.
         step: For the weights of the loss.
         key: For the random directions of curvature terms; by default always the same.
         units: Unit to report the errors of a label in.
@@ -72,7 +73,7 @@ def validate(
     """
     key = jax.random.key(0) if key is None else key
     found = [
-        _validation(potential, loss, params, as_batch(batch), jax.random.fold_in(key, index))
+        _validation(potential, loss, params, batch, jax.random.fold_in(key, index))
         for index, batch in enumerate(batches)
     ]
     if not found:

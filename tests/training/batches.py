@@ -6,9 +6,9 @@ import numpy as np
 from flax import linen as nn
 
 from jaxff import System, neighbor_list
+from jaxff.data.batch import Batch
 from jaxff.networks import from_linen
 from jaxff.potential import Potential
-from jaxff.training.batch import Batch
 
 CUTOFF = 3.0
 ELEMENTS = np.array([8, 1, 1, 6])

@@ -10,7 +10,6 @@ import pytest
 
 from jaxff import bind, observe
 from jaxff.training import run
-from jaxff.training.batch import Batch
 from jaxff.training.fit import fit
 from jaxff.training.journal import Course, Plateau
 from jaxff.training.losses import weighted
@@ -147,17 +146,16 @@ def test_a_stopped_run_goes_on_bit_for_bit(records, tmp_path, monkeypatch):
         fit(SPRING, Watched(data[:4]), data[4:], checkpoints=folder, resume=False, **options)
 
 
-class Numbered(Batch):
-    """A batch that knows its frames."""
-
-    indices = np.array([17, 4, -1])
-
-
 def test_a_loss_that_is_not_finite_names_its_frames(records, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "_GROUP", 2)
     bad = records[1]
     labels = {**bad.labels, "energy": np.full(3, np.inf)}
-    data = [records[0], Numbered(*bad._replace(labels=labels)), records[2], records[3]]
+    data = [
+        records[0],
+        bad._replace(labels=labels, indices=np.array([17, 4, -1])),
+        records[2],
+        records[3],
+    ]
 
     class InOrder(Watched):
         def epoch(self, epoch, start):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxff import System, bind
-from jaxff.training.batch import Batch, as_batch, present
+from jaxff.data.batch import Batch
+from jaxff.training.batch import leading, present
 from jaxff.training.comparison import label_errors, predict_labels
 from jaxff.training.losses import Loss, Sums, Term, weighted
 from training.batches import NETWORK, SPRING, batch, params
@@ -209,5 +210,5 @@ def test_batches_that_do_not_fit_are_refused():
     refused(weighted(hessian=1.0), given, "give a key")
     masks = {"energy": np.ones(2, bool)}
     refused(weighted(energy=1.0), record._replace(masks=masks), r"mask of 'energy' must have")
-    with pytest.raises(TypeError, match="tuple lacks system, neighbors, labels, masks"):
-        as_batch(())
+    with pytest.raises(TypeError, match=r"expected a jaxff.training.Batch, got tuple: make"):
+        leading(())
