@@ -101,8 +101,13 @@ def _choose(
     """Frames to test on.
 
     Raises:
-        ValueError: If none remain.
+        ValueError: If none remain, or the model does not know its training frames.
     """
+    if exclude_train and not (model.provenance or isinstance(model.potential, KernelPotential)):
+        raise ValueError(
+            "--exclude-train: this model keeps no record of its training frames; name those to test "
+            "on with --test-key"
+        )
     chosen = data if test_key is None else splits.by_indices(data, test_key, test=()).train
     trained, validated = (data.indices[mask] for mask in _seen(data, model))
     counts = [int(np.isin(chosen.indices, indices).sum()) for indices in (trained, validated)]

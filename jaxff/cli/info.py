@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import tyro
 
-from jaxff import descriptors, units
+from jaxff import descriptors, elements, units
 from jaxff.cli.console import say
 from jaxff.cli.files import (
     LoadedModel,
@@ -156,8 +157,7 @@ def _composed_rows(kernel: Any, params: Any) -> list[tuple[str, str]]:
 
 def _model_rows(model: LoadedModel) -> list[tuple[str, str]]:
     if not isinstance(model.potential, KernelPotential) or model.potential.kernel is None:
-        spec = model.potential.spec
-        return [("kind", f"potential {spec.builder!r}" if spec else "potential")]
+        return _potential_rows(model)
     kernel, params = model.potential.kernel, model.params
     if not isinstance(kernel, Kernel):
         return _composed_rows(kernel, params)
@@ -180,6 +180,35 @@ def _model_rows(model: LoadedModel) -> list[tuple[str, str]]:
         rows.insert(4, ("permuted atoms", " ".join(map(str, atoms))))
     if about is not None:
         rows += _provenance_rows(about)
+    return rows
+
+
+def _potential_rows(model: LoadedModel) -> list[tuple[str, str]]:
+    """A network or another potential: by its recipe, and the energies that are added to it."""
+    spec, reference = model.potential.spec, None
+    if spec is not None and spec.builder == "scale_shift":
+        reference = np.atleast_1d(spec.arguments["shift"])
+        spec = spec.arguments["potentials"][0]
+    rows = [("kind", f"potential {spec.builder!r}" if spec else "potential")]
+    leaves = jax.tree.leaves(model.params)
+    kinds = sorted({str(leaf.dtype) for leaf in leaves})
+    rows.append(("parameters", f"{sum(leaf.size for leaf in leaves)} ({', '.join(kinds)})"))
+    if model.potential.cutoffs:
+        rows.append(("cutoffs", ", ".join(f"{cutoff:g} Å" for cutoff in model.potential.cutoffs)))
+    if model.potential.uses:
+        rows.append(("reads", ", ".join(sorted(model.potential.uses))))
+    known = {} if spec is None else spec.arguments
+    rows += [
+        (name.replace("_", " "), str(value))
+        for name, value in known.items()
+        if isinstance(value, str | bool | int | float) and name != "cutoff"
+    ]
+    if reference is not None and len(reference) > 1:
+        there = np.flatnonzero(np.isfinite(reference))[1:]
+        energies = (
+            f"{s} {reference[z]:.4f}" for z, s in zip(there, elements.symbols(there), strict=True)
+        )
+        rows.append(("energies of atoms", ", ".join(energies) + " eV"))
     return rows
 
 

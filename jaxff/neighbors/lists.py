@@ -50,11 +50,16 @@ class NeighborListFns:
         )
         return Neighbors(pairs, jnp.zeros((), bool), self.cutoffs, self.skins)
 
-    def allocate_stack(self, systems: System) -> Neighbors:
+    def allocate_stack(self, systems: System, least: Sequence[int] | None = None) -> Neighbors:
         """Build the lists of all systems of a stack, with rows of one length, on the host.
 
         Every leaf has the leading axes of the stack, for ``vmap``. Rows have room for the pairs
         that are there.
+
+        Args:
+            systems: The stack.
+            least: The fewest slots for each atom, one number per cutoff: stacks whose rows are
+                equally long run the same compiled program.
 
         Raises:
             ValueError: If it is no stack; otherwise as :meth:`allocate`.
@@ -76,8 +81,10 @@ class NeighborListFns:
             for i in range(math.prod(shape))
         ]
         pairs = tuple(
-            rows([search(*s, cutoff + skin) for s in single], shape, systems.atom_count)
-            for cutoff, skin in zip(self.cutoffs, self.skins, strict=True)
+            rows([search(*s, cutoff + skin) for s in single], shape, systems.atom_count, slots)
+            for cutoff, skin, slots in zip(
+                self.cutoffs, self.skins, least or [1] * len(self.cutoffs), strict=True
+            )
         )
         return Neighbors(pairs, jnp.zeros(shape, bool), self.cutoffs, self.skins)
 

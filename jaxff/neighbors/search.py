@@ -96,10 +96,20 @@ def pad(
 
 
 def rows(
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]], shape: tuple[int, ...], atoms: int
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    shape: tuple[int, ...],
+    atoms: int,
+    least: int = 1,
 ) -> Pairs:
-    """The pairs of each system of a stack, with as many slots for each atom as the most need."""
-    width = max([1, *(int(np.bincount(f[0], minlength=1).max()) for f in found)])
+    """The pairs of each system of a stack, with as many slots for each atom as the most need.
+
+    Args:
+        found: Pairs of each system.
+        shape: Of the stack.
+        atoms: Of each system.
+        least: The fewest slots for each atom.
+    """
+    width = max([least, *(int(np.bincount(f[0], minlength=1).max()) for f in found)])
     others = np.full((len(found), atoms * width), atoms, np.int32)
     shifts = np.zeros((len(found), atoms * width, 3), np.int32)
     for i, (centers, own, images) in enumerate(found):

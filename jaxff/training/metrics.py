@@ -8,11 +8,14 @@ import jax
 import numpy as np
 
 from jaxff.derivatives import observe
+from jaxff.neighbors import Neighbors, neighbor_list
 from jaxff.potential import EnergyFn
 from jaxff.quantities import quantity
 from jaxff.system import System
 
 __all__ = ["errors", "predict", "table", "unit_symbol"]
+
+_SLOTS = 4  # by which rows of neighbours grow
 
 
 def predict(
@@ -25,7 +28,9 @@ def predict(
 ) -> dict[str, np.ndarray]:
     """Observables of many systems, batch by batch with one compiled program.
 
-    The last batch is filled up with repeats of the last system, which are cut off again.
+    The last batch is filled up with repeats of the last system, which are cut off again. Potentials
+    with cutoffs get their neighbours; a batch with atoms of more neighbours than any before it may
+    be compiled anew.
 
     Args:
         energy_fn: Energy function that accepts stacks.
@@ -47,12 +52,15 @@ def predict(
     count = systems.batch_shape[0]
     observed = observe(energy_fn, tuple(names))
     if count == 0:
-        shapes = jax.eval_shape(observed, jax.tree.map(lambda leaf: leaf[:0], systems))
+        none = jax.tree.map(lambda leaf: leaf[:0], systems)
+        shapes = jax.eval_shape(observed, none, _Lists(energy_fn)(none))
         return {name: np.zeros(s.shape, s.dtype) for name, s in shapes.items()}
+    lists = _Lists(energy_fn)
     size, parts = min(batch, count), []
     for start in range(0, count, size):
         index = np.minimum(np.arange(start, start + size), count - 1)
-        values = _call(observed, jax.tree.map(lambda leaf, i=index: leaf[i], systems))
+        part = jax.tree.map(lambda leaf, i=index: leaf[i], systems)
+        values = _call(observed, part, lists(part))
         kept = min(size, count - start)
         parts.append({name: np.asarray(value)[:kept] for name, value in values.items()})
         if progress is not None:
@@ -60,9 +68,28 @@ def predict(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+class _Lists:
+    """Neighbours of one stack after another, with rows that only grow, by several slots at once."""
+
+    def __init__(self, energy_fn: EnergyFn):
+        self._cutoffs = getattr(energy_fn, "cutoffs", ())
+        self._slots = [_SLOTS] * len(self._cutoffs)
+
+    def __call__(self, systems: System) -> Neighbors | None:
+        if not self._cutoffs:
+            return None
+        prepared = neighbor_list(self._cutoffs)
+        found = prepared.allocate_stack(systems, self._slots)
+        widths = [pairs.width or 0 for pairs in found.pairs]
+        if widths == self._slots:
+            return found
+        self._slots = [-(-width // _SLOTS) * _SLOTS for width in widths]
+        return prepared.allocate_stack(systems, self._slots)
+
+
 @jax.jit
-def _call(function: Callable[..., Any], systems: System) -> Any:
-    return function(systems)
+def _call(function: Callable[..., Any], systems: System, neighbors: Neighbors | None) -> Any:
+    return function(systems, neighbors)
 
 
 def errors(
