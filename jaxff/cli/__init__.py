@@ -93,10 +93,12 @@ def _commands() -> dict[str, Callable[..., Any]]:
     from jaxff.cli.modes import modes
     from jaxff.cli.quickstart import quickstart
     from jaxff.cli.relax import relax
+    from jaxff.cli.train import train
 
     return {
         "quickstart": quickstart,
         "fit": fit,
+        "train": train,
         "evaluate": evaluate,
         "md": md,
         "relax": relax,

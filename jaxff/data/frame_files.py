@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,10 @@ from jaxff.data.extxyz_frames import open_extxyz
 from jaxff.data.frames import DatasetFrames, Source
 from jaxff.data.hdf5 import open_hdf5
 
-__all__ = ["read_frames"]
+__all__ = ["read_frames", "reader_of"]
 
 
+@functools.wraps(npz.read)  # with its signature
 def _open_npz(path: str | os.PathLike, **options: Any) -> DatasetFrames:
     return DatasetFrames(npz.read(path, **options))
 
@@ -47,10 +49,19 @@ def read_frames(path: str | os.PathLike, **options: Any) -> Source:
         ValueError: For an unknown suffix, and as the readers.
         FileNotFoundError: If there is no such file.
     """
+    return reader_of(path)(path, **options)
+
+
+def reader_of(path: str | os.PathLike) -> Callable[..., Source]:
+    """What opens a file, by its suffix.
+
+    Raises:
+        ValueError: For an unknown suffix.
+    """
     suffix = Path(path).suffix.lower()
     if suffix not in _READERS:
         raise ValueError(
             f"{path}: no reader for {suffix or 'a file without suffix'!r}; known: "
             f"{', '.join(_READERS)}"
         )
-    return _READERS[suffix](path, **options)
+    return _READERS[suffix]

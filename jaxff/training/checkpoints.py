@@ -84,6 +84,11 @@ class Checkpoints:
         )
         self._manager.wait_until_finished()
 
+    def clear(self) -> None:
+        """Remove them all; what is damaged and set aside stays."""
+        for step in self.steps:
+            self._manager.delete(step)
+
     def restore(self, like: Any) -> Restored | None:
         """The newest checkpoint that is whole, or ``None`` if there is none.
 

@@ -1,0 +1,140 @@
+"""Tables of a configuration as dataclasses: types checked, unknown names refused, documented."""
+
+import ast
+import inspect
+import textwrap
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple, Union
+
+from jaxff.training.optimizers import nearest
+
+__all__ = ["Option", "check_names", "documented", "record"]
+
+
+class Option(NamedTuple):
+    """One option of a table.
+
+    Attributes:
+        name: Its name.
+        kind: What its value may be, in words.
+        default: Its default; ``dataclasses.MISSING`` if it must be given.
+        text: What it means.
+        table: The dataclass of its value, where that is a table with options of its own.
+    """
+
+    name: str
+    kind: str
+    default: Any
+    text: str
+    table: type | None
+
+
+def record(kind: Any, content: Any, where: str) -> Any:
+    """A dataclass of a table.
+
+    Args:
+        kind: The dataclass; its annotations say the types.
+        content: What stands in the file.
+        where: What messages call the table.
+
+    Raises:
+        ValueError: If a name is unknown (the message names the nearest), an option is missing, or a
+            value has the wrong type.
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{where} must be a table, got {content!r}")
+    hints = typing.get_type_hints(kind)
+    check_names(f"{where}: option", content, [each.name for each in fields(kind)])
+    needed = [e for e in fields(kind) if e.default is MISSING and e.default_factory is MISSING]
+    missing = [each.name for each in needed if each.name not in content]
+    if missing:
+        raise ValueError(f"{where} needs {', '.join(missing)}")
+    return kind(**{k: _value(hints[k], v, f"{where} {k}") for k, v in content.items()})
+
+
+def check_names(what: str, content: Mapping[str, Any], known: list[str]) -> None:
+    """Refuse unknown names.
+
+    Raises:
+        ValueError: With the nearest known name, and all of them.
+    """
+    for name in content:
+        if name not in known:
+            raise ValueError(
+                f"unknown {what} {name!r}{nearest(name, known)}; known: {', '.join(known)}"
+            )
+
+
+def documented(kind: Any) -> list[Option]:
+    """All options of a dataclass, with the sentences that stand below them in its source."""
+    hints, texts = typing.get_type_hints(kind), _texts(kind)
+    found = []
+    for each in fields(kind):
+        default = each.default
+        if default is MISSING and each.default_factory is not MISSING:
+            default = each.default_factory()
+        choices = _choices(hints[each.name])
+        tables = [choice for choice in choices if is_dataclass(choice)]
+        table = tables[0] if tables else None
+        words = _words(choices)
+        found.append(Option(each.name, words, default, texts[each.name], table))  # type: ignore[arg-type]
+    return found
+
+
+def _texts(kind: Any) -> dict[str, str]:
+    """Documentation of the attributes, those of base classes included."""
+    texts = {}
+    for each in reversed(kind.__mro__[:-1]):
+        entries = inspect.cleandoc(each.__doc__ or "").partition("Attributes:\n")[2]
+        entries = textwrap.dedent(entries.split("\n\n")[0])
+        last = ""
+        for entry in entries.splitlines():
+            name, colon, text = entry.partition(": ")
+            if colon and not name.startswith(" "):
+                texts[name] = text
+                last = name
+            elif last:
+                texts[last] += " " + entry.strip()
+        body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0].body  # type: ignore[attr-defined]
+        for node, after in pairwise(body):
+            if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr):
+                value = ast.literal_eval(after.value)
+                texts[node.target.id] = " ".join(value.split())  # type: ignore[attr-defined]
+    return texts
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """The value in the type of the option."""
+    choices = _choices(hint)
+    for choice in choices:
+        origin = typing.get_origin(choice) or choice
+        if is_dataclass(choice) and isinstance(value, dict):
+            return record(choice, value, where)
+        if origin is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
+            return tuple(value)
+        if origin is dict and isinstance(value, dict):
+            return value
+        if origin is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if origin in (int, str, bool) and type(value) is origin:
+            return value
+    raise ValueError(f"{where} must be {_words(choices)}, got {value!r}")
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    union = typing.get_origin(hint) in (Union, types.UnionType)
+    choices = typing.get_args(hint) if union else (hint,)
+    return tuple(choice for choice in choices if choice is not type(None))
+
+
+def _words(choices: tuple[Any, ...]) -> str:
+    words = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+
+    def word(kind: Any) -> str:
+        return words.get(kind, "a list of texts" if typing.get_origin(kind) is tuple else "a table")
+
+    return " or ".join(word(choice) for choice in choices)
