@@ -105,8 +105,8 @@ def _choose(
     """
     if exclude_train and not (model.provenance or isinstance(model.potential, KernelPotential)):
         raise ValueError(
-            "--exclude-train: this model keeps no record of its training frames; name those to test "
-            "on with --test-key"
+            "--exclude-train: this model keeps no record of its training frames; name those to "
+            "test on with --test-key"
         )
     chosen = data if test_key is None else splits.by_indices(data, test_key, test=()).train
     trained, validated = (data.indices[mask] for mask in _seen(data, model))
