@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
+import jax
 import tyro
 
 from jaxff import io
@@ -21,7 +22,7 @@ from jaxff.cli.manual import manual
 from jaxff.cli.manual import template as template_text
 from jaxff.data.archive import write_atomic
 from jaxff.linalg.memory import format_bytes
-from jaxff.training import Job, Result, prepare, read_config, table
+from jaxff.training import Job, Result, parameter_paths, prepare, read_config, table
 from jaxff.training.checkpoints import Checkpoints
 from jaxff.training.config import Config
 from jaxff.training.metrics import unit_symbol
@@ -40,6 +41,7 @@ def train(
     epochs: Count = None,
     resume: Annotated[bool, tyro.conf.arg(aliases=["--restart"])] = False,
     fresh: bool = False,
+    start_from: Output = None,
     json: Output = None,
     options: bool = False,
     template: bool = False,
@@ -58,6 +60,8 @@ def train(
         epochs: Passes over the data in all, in the place of those of the configuration.
         resume: Go on from the newest checkpoint.
         fresh: Remove the checkpoints of an earlier run and begin anew.
+        start_from: Model of the same network, .safetensors, whose parameters to begin with, in the
+            place of random ones; reference energies are those of the data.
         json: Write settings, errors and times to this file.
         options: Print every option of the configuration with its meaning, and end.
         template: Print a complete configuration to start from, and end.
@@ -81,8 +85,9 @@ def train(
     job = _prepared(asked)
     if job.model.spec is None:
         raise ValueError(f"{config}: this model cannot be written to a file")
+    params = None if start_from is None else _parameters(job, start_from)
     _announce(job, folder, log)
-    result = _trained(job, folder, log)
+    result = _trained(job, folder, log, params)
     if result.stopped == "stop":
         complain(
             f"Stopped after {result.steps} of {job.steps} steps; the checkpoint is in {folder}. Go "
@@ -150,7 +155,30 @@ def _announce(job: Job, folder: Path, log: Path) -> None:
     say(f"Log: {log}; checkpoints: {folder}")
 
 
-def _trained(job: Job, folder: Path, log: Path) -> Result:
+def _parameters(job: Job, path: Path) -> Any:
+    """Parameters of a model file, if they are those of this network.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    params = io.load(path)[1]
+    wanted, got = (
+        {
+            name: leaf.shape
+            for name, leaf in zip(parameter_paths(t), jax.tree.leaves(t), strict=True)
+        }
+        for t in (job.parameter_shapes(), params)
+    )
+    odd = sorted(n for n in {**wanted, **got} if wanted.get(n) != got.get(n))
+    if odd:
+        raise ValueError(
+            f"{path}: a model of another network: parameter {odd[0]} must have shape "
+            f"{wanted.get(odd[0])}, got {got.get(odd[0])}"
+        )
+    return params
+
+
+def _trained(job: Job, folder: Path, log: Path, params: Any) -> Result:
     from tqdm.auto import tqdm
 
     headed = False
@@ -164,8 +192,9 @@ def _trained(job: Job, folder: Path, log: Path) -> Result:
 
     with _interrupts() as stop:
         return job.fit(
-            checkpoints=folder, log=log, report=report, stop=stop, progress=sys.stderr.isatty()
-        )
+            checkpoints=folder, log=log, report=report, stop=stop, params=params,
+            progress=sys.stderr.isatty(),
+        )  # fmt: skip
 
 
 @contextmanager

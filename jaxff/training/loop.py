@@ -117,7 +117,8 @@ class Trainer:
         own, later = jax.random.split(key)
         if params is None:
             one = jax.tree.map(lambda leaf: leaf[0], batch) if leading(batch) else batch
-            params = self.potential.init(own, one.system, one.neighbors)
+            given = jax.tree.map(jnp.asarray, (one.system, one.neighbors))
+            params = self.potential.init(own, *given)
         # A step gives up the buffers of its state: those of the caller must not be among them.
         # Numbers of Python get a type of their own, which the first step would change.
         params = jax.tree.map(

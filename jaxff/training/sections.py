@@ -104,7 +104,11 @@ class Data(Source):
 
 @dataclass(frozen=True)
 class Training:
-    """The section ``[training]``: options of :func:`jaxff.training.fit`, with the same meaning."""
+    """The section ``[training]``: options of :func:`jaxff.training.fit`, with the same meaning.
+
+    Raises:
+        ValueError: Unless there are steps or epochs.
+    """
 
     steps: int | None = None
     """Steps in all; this or epochs."""
@@ -142,3 +146,10 @@ class Training:
     """File for one line of JSON per validation, relative to the configuration."""
     units: dict[str, str] = field(default_factory=dict)
     """Units to report errors in, by label; those of an npz file unless said otherwise."""
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None) or (self.steps or self.epochs or 0) < 1:
+            raise ValueError(
+                "[training] needs a positive number of steps or of epochs, got "
+                f"steps = {self.steps} and epochs = {self.epochs}"
+            )

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxff.data.batches import Batches, batches
 from jaxff.data.frames import Frames
@@ -52,14 +51,17 @@ class Job:
         training = self.config.training
         return training.steps or len(self.train) * (training.epochs or 0)
 
-    def parameters(self) -> int:
-        """Number of parameters."""
+    def parameter_shapes(self) -> Params:
+        """Shapes and types of the parameters; nothing is computed."""
         batch = self.train.batch(0, 0)
         if self.config.training.accumulate * self.config.training.devices > 1:
             batch = jax.tree.map(lambda leaf: leaf[0], batch)
         given = jax.tree.map(jnp.asarray, (batch.system, batch.neighbors))
-        made = jax.eval_shape(lambda key: self.network.init(key, *given), jax.random.key(0))
-        return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(made))
+        return jax.eval_shape(lambda key: self.network.init(key, *given), jax.random.key(0))
+
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self.parameter_shapes()))
 
     def fit(self, **options: Any) -> Result:
         """Train; ``options`` are others of :func:`jaxff.training.fit`.

@@ -1,11 +1,12 @@
 """Configurations: what they do, and what they refuse."""
 
-import ast
 import inspect
+import re
 
 import pytest
 
 from jaxff import networks
+from jaxff.cli.manual import manual, template
 from jaxff.potential import Potential
 from jaxff.training import config as module
 from jaxff.training.config import read_config
@@ -14,7 +15,9 @@ from jaxff.training.journal import Plateau
 from jaxff.training.loop import State
 from jaxff.training.losses import Loss, Term
 from jaxff.training.optimizers import named_schedule
+from jaxff.training.options import documented
 from jaxff.training.run import Result
+from jaxff.training.sections import Data, Part, Training
 from training.batches import SPRING
 
 TEXT = """
@@ -130,11 +133,25 @@ def test_what_is_wrong_is_named_with_the_file(write, old, new, message):
 
 
 def test_every_option_is_documented_and_known_to_fit():
-    body = ast.parse(inspect.getsource(module.Training)).body[0].body[1:]
-    names = [node.target.id for node in body[::2]]
-    texts = [node.value.value for node in body[1::2]]
-    assert all(isinstance(text, str) and text.endswith(".") for text in texts)
-    assert set(names) <= set(inspect.signature(fit).parameters)
+    for kind in (Data, Part, Training, Plateau, Term):
+        assert all(option.text.endswith(".") for option in documented(kind))
+    options = {option.name: option for option in documented(Training)}
+    assert set(options) <= set(inspect.signature(fit).parameters)
+    assert options["plateau"].table is Plateau
+    assert options["seed"][1:3] == ("an integer", 0)
+    assert options["frozen"].kind == "a list of texts"
+
+
+def test_the_template_is_a_configuration_and_its_comments_are_the_defaults(write):
+    plain = read_config(write(template()))
+    commented = re.sub(r"(?m)^# (\w+ = (?!\.\.\.))", r"\1", template())
+    assert commented.count("\n# ") < template().count("\n# ") - 20
+    told = read_config(write(commented))
+    assert (told.data, told.training) == (plain.data, plain.training)
+    assert told.potential().spec == plain.potential().spec
+    text = manual()
+    for words in ("painn", "adamw", "valid_batch_size", "[training.plateau]", "probes", "gamma"):
+        assert words in text
 
 
 def test_a_missing_file_is_named(tmp_path):
