@@ -163,11 +163,8 @@ def _parameters(job: Job, path: Path) -> Any:
     """
     params = io.load(path)[1]
     wanted, got = (
-        {
-            name: leaf.shape
-            for name, leaf in zip(parameter_paths(t), jax.tree.leaves(t), strict=True)
-        }
-        for t in (job.parameter_shapes(), params)
+        dict(zip(parameter_paths(tree), (x.shape for x in jax.tree.leaves(tree)), strict=True))
+        for tree in (job.parameter_shapes(), params)
     )
     odd = sorted(n for n in {**wanted, **got} if wanted.get(n) != got.get(n))
     if odd:

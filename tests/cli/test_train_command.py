@@ -134,7 +134,7 @@ def test_other_commands_take_the_model(trained, monkeypatch):
     code, out, _ = run("info", model)
     assert code == 0
     job = prepare(read_config(folder / "run.toml"))
-    assert command._parameters(job, model)["embedding"]["elements"].shape[1] == 4
+    assert command._parameters(job, model)["embedding"]["elements"]["table"].shape[1] == 4
     for words in ("'schnet'", "585 (float32)", "3 Å", "H -666.", "O -666."):
         assert words in out
     code, out, _ = run("relax", model, "--start", data, "-o", folder / "min.xyz", "--steps", 3)
