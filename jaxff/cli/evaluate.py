@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -22,11 +23,14 @@ from jaxff.cli.files import (
 )
 from jaxff.cli.fit import describe
 from jaxff.cli.training import label_units
-from jaxff.data import Dataset, splits
+from jaxff.data import Dataset, batches, splits
 from jaxff.data.archive import members, read_archive, write_atomic
+from jaxff.data.frames import Subset
 from jaxff.data.sgdml_format import fingerprint, text
 from jaxff.gdml.potential import KernelPotential
-from jaxff.training import errors, predict, shared_geometries, table
+from jaxff.training import errors, predict, shared_geometries, table, validate, weighted
+from jaxff.training.sections import Source
+from jaxff.training.sources import open_source
 
 __all__ = ["evaluate"]
 
@@ -50,7 +54,8 @@ def evaluate(
 
     Args:
         model: Model file, .npz (sGDML) or .safetensors (jaxff).
-        data: Data set: sGDML .npz, or extended XYZ with --energy-key and --forces-key.
+        data: Data set: sGDML .npz, or extended XYZ with --energy-key and --forces-key. Networks
+            take frames of any compositions, and ASE databases (.db) and HDF5 (.h5), too.
         exclude_train: Leave out the frames that the model was fitted to or chosen by.
         test_key: Index array in the data file that names the frames to test on.
         limit: Test on so many frames at most, drawn at random.
@@ -66,6 +71,11 @@ def evaluate(
     if figure is not None:
         check_output(figure, (".png", ".pdf", ".svg"))
     loaded = load_model(model, model_units)
+    if figure is None and not loaded.is_kernel and data.suffix.lower() != ".npz":
+        if exclude_train or test_key is not None:
+            raise ValueError("--exclude-train and --test-key are for npz files: give test frames")
+        _write_report(_of_frames(loaded, data, reading, limit, seed, batch, model), json)
+        return
     dataset = read_data(data, reading)
     loaded.check_atoms(dataset)
     say(describe(dataset))
@@ -78,16 +88,58 @@ def evaluate(
     _check_finite(predicted, chosen)
     report = errors(predicted, labels, label_units(chosen))
     say(table(report, f"\n{model} on {len(chosen)} frames"))
-    if json is not None:
-        content = json_format.dumps(report, indent=2, ensure_ascii=False) + "\n"
-        write_atomic(json, lambda stream: stream.write(content.encode()))
-        say(f"\nWrote {json}.")
+    _write_report(report, json)
     if figure is not None:
         from jaxff import report as drawing
 
         title = f"{model.name} on {len(chosen)} frames of {dataset.name}"
         drawing.save(figure, drawing.parity(predicted, labels, label_units(chosen), title))
         say(f"Wrote {figure}.")
+
+
+def _write_report(report: dict[str, dict[str, Any]], path: Path | None) -> None:
+    if path is not None:
+        content = json_format.dumps(report, indent=2, ensure_ascii=False) + "\n"
+        write_atomic(path, lambda stream: stream.write(content.encode()))
+        say(f"\nWrote {path}.")
+
+
+def _of_frames(
+    model: LoadedModel,
+    data: Path,
+    reading: Reading,
+    limit: int | None,
+    seed: int,
+    batch: int,
+    name: Path,
+) -> dict[str, dict[str, Any]]:
+    """Errors on frames that may be of any compositions."""
+    source = Source(**{k: v for k, v in vars(reading).items() if v is not None})
+    frames: Any = open_source(source, data)
+    if limit is not None and limit < len(frames):
+        rng = np.random.default_rng(seed)
+        frames = Subset(frames, np.sort(rng.choice(len(frames), limit, replace=False)))
+    potential = model.potential
+    with progress("reading", len(frames)) as update:
+        made = batches(
+            frames, batch_size=batch, cutoffs=potential.cutoffs, uses=potential.uses,
+            form="pack" if potential.cutoffs else "stack", progress=update,
+        )  # fmt: skip
+    labels = [n for n in ("energy", "forces") if n in made.plan.labels]
+    if not labels:
+        raise ValueError(f"{data}: no energies or forces: say --energy-key and --forces-key")
+    energy, length = reading.energy_unit or "eV", reading.length_unit or "Ang"
+    units = {"energy": energy, "forces": f"{energy}/{length}"}
+    say(f"{data}: {made.summary()}")
+    with progress("predicting"):
+        report = validate(
+            potential, weighted(**dict.fromkeys(labels, 1.0)), model.params, made.epoch(),
+            units=units,
+        ).errors  # fmt: skip
+    if not all(np.isfinite(row["max"]) for row in report.values()):
+        raise ValueError(f"{data}: predictions are not finite: has the model seen these elements?")
+    say(table(report, f"\n{name} on {len(frames)} frames"))
+    return report
 
 
 def _choose(
@@ -103,7 +155,7 @@ def _choose(
     Raises:
         ValueError: If none remain, or the model does not know its training frames.
     """
-    if exclude_train and not (model.provenance or isinstance(model.potential, KernelPotential)):
+    if exclude_train and not (model.provenance or model.is_kernel):
         raise ValueError(
             "--exclude-train: this model keeps no record of its training frames; name those to "
             "test on with --test-key"

@@ -85,6 +85,11 @@ class LoadedModel:
         return bind(self.potential, self.params)
 
     @property
+    def is_kernel(self) -> bool:
+        """Whether it is a kernel, which is made for certain atoms."""
+        return isinstance(self.potential, KernelPotential)
+
+    @property
     def numbers(self) -> np.ndarray | None:
         """Atomic numbers that a kernel is made for; ``None`` if it takes any."""
         if not isinstance(self.potential, KernelPotential):

@@ -22,7 +22,7 @@ from jaxff.data.frames import (
 from jaxff.training.optimizers import nearest
 from jaxff.training.sections import Data, Part, Source
 
-__all__ = ["Parts", "open_parts"]
+__all__ = ["Parts", "open_parts", "open_source"]
 
 _DRAWS = {
     "random": frame_splits.random,
@@ -94,7 +94,7 @@ def _opened(source: Source, folder: Path, where: str) -> Frames:
     if source.path is None:
         raise ValueError(f"{where} needs a path, its own or that of [data]")
     paths = (source.path,) if isinstance(source.path, str) else source.path
-    each = [_open_file(source, _resolved(path, folder)) for path in paths]
+    each = [open_source(source, _resolved(path, folder)) for path in paths]
     return each[0] if len(each) == 1 else Concatenation(each)
 
 
@@ -110,8 +110,13 @@ def _resolved(path: str, folder: Path) -> Path:
     return folder / Path(known).expanduser()
 
 
-def _open_file(source: Source, path: Path) -> Frames:
-    """Open a file with the options that its format has."""
+def open_source(source: Source, path: Path) -> Frames:
+    """Open a file with the options that its format has.
+
+    Raises:
+        ValueError: If one of them is of no use for it, or the file cannot be read as asked.
+        FileNotFoundError: If there is no such file.
+    """
     reader = reader_of(path)
     parameters = inspect.signature(reader).parameters
     options: dict[str, Any] = {}
@@ -121,7 +126,7 @@ def _open_file(source: Source, path: Path) -> Frames:
             continue
         if each.name not in parameters:
             raise ValueError(
-                f"{path}: [data] {each.name} has no meaning for {path.suffix} files; they take "
+                f"{path}: {each.name} has no meaning for {path.suffix} files; they take "
                 f"{', '.join(n for n in parameters if n in Source.__dataclass_fields__)}"
             )
         options[each.name] = _labels(value) if each.name == "labels" else value

@@ -5,13 +5,12 @@ import io
 import json
 import signal
 
-import jax
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
 
 from jaxff import cli
-from jaxff import io as model_files
 from jaxff.cli import train as command
 from jaxff.data import npz
 from jaxff.interfaces.ase import JaxffCalculator
@@ -72,15 +71,50 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with data, a configuration and what training has written, and what it said."""
+    """A folder with data, a configuration and a model, and what was said on the way.
+
+    The run is interrupted after three steps, called again without and with other settings, which is
+    refused, and goes on to its end.
+    """
     path = tmp_path_factory.mktemp("train")
     _write_water(path / "water.npz")
     (path / "run.toml").write_text(CONFIG)
-    return path, run("train", path / "run.toml", "--json", path / "run.json")
+    (path / "changed.toml").write_text(CONFIG.replace("forces = 0.9", "forces = 0.8"))
+    said, row, handler = {}, command._row, signal.getsignal(signal.SIGINT)
+
+    def interrupting(entry):
+        signal.raise_signal(signal.SIGINT)
+        return row(entry)
+
+    arguments = ("-o", path / "run.safetensors", "--json", path / "run.json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "_row", interrupting)
+        said["interrupted"] = run("train", path / "run.toml", *arguments)
+    assert not (path / "run.safetensors").exists()
+    assert signal.getsignal(signal.SIGINT) is handler
+    said["again"] = run("train", path / "run.toml", *arguments)
+    said["changed"] = run("train", path / "changed.toml", *arguments, "--resume")
+    said["resumed"] = run("train", path / "run.toml", *arguments, "--resume")
+    return path, said
+
+
+def test_an_interrupted_run_goes_on_when_asked(trained):
+    _, said = trained
+    code, _, err = said["interrupted"]
+    assert code == 130
+    assert "Stopped after 3 of 8 steps; the checkpoint is in" in err
+    assert "--resume" in err
+    code, _, err = said["again"]
+    assert code == 2
+    assert "an earlier run has 3 steps: go on with --resume, or begin anew with --fresh" in err
+    code, _, err = said["changed"]
+    assert code == 2
+    assert "expected {'loss.forces': 0.8}, got {'loss.forces': 0.9}" in err
 
 
 def test_training_tells_what_it_does_and_writes_what_it_found(trained):
-    folder, (code, out, err) = trained
+    folder, said = trained
+    code, out, err = said["resumed"]
     assert (code, err) == (0, "")
     for words in (
         "train: 20 frames",
@@ -123,6 +157,20 @@ def test_the_model_is_tested_by_hand_and_by_evaluate(trained):
     evaluated = json.loads(report.read_text())
     for name in ("energy", "forces"):
         assert evaluated[name]["mae"] == pytest.approx(record[name]["mae"], rel=1e-4)
+    frames = [Atoms(data.numbers, each) for each in data.positions]
+    for index, frame in enumerate(frames):  # as a file of frames, one of them another molecule
+        frame.info["my_energy"] = data.values["energy"][index]
+        frame.arrays["my_forces"] = data.values["forces"][index]
+    alone = Atoms("H", [[0, 0, 0]])
+    alone.info["my_energy"], alone.arrays["my_forces"] = -600.0, np.zeros((1, 3))
+    ase.io.write(folder / "frames.xyz", [*frames, alone], format="extxyz")
+    keys = ("--energy-key", "my_energy", "--forces-key", "my_forces", "--batch", 11)
+    code, out, _ = run("evaluate", model, folder / "frames.xyz", *keys, "--json", report)
+    assert (code, "11 frames of 1 to 3 atoms" in out) == (0, True)
+    mixed = json.loads(report.read_text())
+    other = abs(JaxffCalculator(model).get_potential_energy(alone) + 600.0)
+    expected = (10 * evaluated["energy"]["mae"] * KCAL + other) / 11
+    assert mixed["energy"]["mae"] == pytest.approx(expected, rel=1e-5)
     code, _, err = run("evaluate", model, folder / "water.npz", "--exclude-train")
     assert code == 2
     assert "no record of its training frames" in err
@@ -146,35 +194,6 @@ def test_other_commands_take_the_model(trained, monkeypatch):
     code, out, _ = run("modes", model, "--start", data, "--no-relax", "-o", folder / "modes")
     assert code == 0
     assert len(json.loads((folder / "modes" / "modes.json").read_text())["wavenumbers_per_cm"]) == 3
-
-
-def test_an_interrupted_run_goes_on_to_the_same_end(trained, monkeypatch):
-    folder, _ = trained
-    output, row = folder / "other.safetensors", command._row
-
-    def interrupting(entry):
-        if entry["step"] == 3:
-            signal.raise_signal(signal.SIGINT)
-        return row(entry)
-
-    monkeypatch.setattr(command, "_row", interrupting)
-    config = folder / "run.toml"
-    code, _, err = run("train", config, "-o", output)
-    assert (code, output.exists()) == (130, False)
-    assert "Stopped after 3 of 8 steps; the checkpoint is in" in err
-    assert "--resume" in err
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    code, _, err = run("train", config, "-o", output)
-    assert code == 2
-    assert "an earlier run has 3 steps: go on with --resume, or begin anew with --fresh" in err
-    (folder / "changed.toml").write_text(CONFIG.replace("forces = 0.9", "forces = 0.8"))
-    code, _, err = run("train", folder / "changed.toml", "-o", output, "--resume")
-    assert code == 2
-    assert "expected {'loss.forces': 0.8}, got {'loss.forces': 0.9}" in err
-    code, _, err = run("train", config, "-o", output, "--resume")
-    assert (code, err) == (0, "")
-    one, other = (model_files.load(folder / f"{n}.safetensors")[1] for n in ("run", "other"))
-    jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 def test_what_cannot_be_is_refused_before_the_work(trained):
