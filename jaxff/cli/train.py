@@ -87,6 +87,8 @@ def train(
         raise ValueError(f"{config}: this model cannot be written to a file")
     params = None if start_from is None else _parameters(job, start_from)
     _announce(job, folder, log)
+    if fresh:
+        Checkpoints(folder).clear()
     result = _trained(job, folder, log, params)
     if result.stopped == "stop":
         complain(
@@ -117,9 +119,7 @@ def _check_checkpoints(folder: Path, resume: bool, fresh: bool) -> None:
     there = Checkpoints(folder).steps if folder.is_dir() else []
     if resume and not there:
         raise FileNotFoundError(f"{folder}: no checkpoints to go on from")
-    if there and fresh:
-        Checkpoints(folder).clear()
-    elif there and not resume:
+    if there and not (resume or fresh):
         raise FileExistsError(
             f"{folder}: an earlier run has {there[-1]} steps: go on with --resume, or begin anew "
             "with --fresh, which removes its checkpoints"
@@ -150,7 +150,7 @@ def _announce(job: Job, folder: Path, log: Path) -> None:
     epochs = job.steps / len(job.train)
     say(
         f"{config.model['name']}: {job.parameters()} parameters; {len(job.train)} steps an epoch, "
-        f"{job.steps} in all ({epochs:g} epochs), seed {training.seed}"
+        f"{job.steps} in all ({epochs:g} epochs), seed {training.seed}, on {jax.default_backend()}"
     )
     say(f"Log: {log}; checkpoints: {folder}")
 

@@ -66,17 +66,20 @@ def open_parts(data: Data, folder: Path) -> Parts:
         )
     given = {n: getattr(data, n) for n in _NAMES if getattr(data, n) is not None}
     wanted = {name: _with_defaults(part, data) for name, part in given.items()}
-    files: dict[Any, Frames] = {}
-    groups: dict[Any, dict[str, Part]] = {}
+    files: dict[str, Frames] = {}
+    groups: dict[str, dict[str, Part]] = {}
     for name, part in wanted.items():
         key = repr([getattr(part, each.name) for each in fields(Source)])
         if key not in files:
             files[key] = _opened(part, folder, f"[data] {name}")
         groups.setdefault(key, {})[name] = part
-    found: dict[str, Frames] = {}
+    found: dict[str, Subset] = {}
     for key, parts in groups.items():
-        found |= _chosen(files[key], parts, data, folder)
-    units = _file_units(files[next(k for k, parts in groups.items() if "train" in parts)])
+        indices = _chosen(files[key], parts, data, folder)
+        found |= {name: Subset(files[key], each) for name, each in indices.items()}
+    for path in {part.path for part in wanted.values()}:
+        _check_disjoint({n: found[n].indices for n, part in wanted.items() if part.path == path})
+    units = _file_units(found["train"].frames)
     return Parts(found["train"], found.get("valid"), found.get("test"), units)
 
 
@@ -155,8 +158,8 @@ def _labels(content: Mapping[str, Any]) -> dict[str, tuple[str, str | None]]:
 
 def _chosen(
     frames: Frames, parts: Mapping[str, Part], data: Data, folder: Path
-) -> dict[str, Frames]:
-    """Frames of the parts that share a file."""
+) -> dict[str, np.ndarray]:
+    """Indices of the parts that share a file."""
     indices: dict[str, np.ndarray] = {}
     drawn: dict[str, Part] = {}
     for name, part in parts.items():
@@ -172,12 +175,11 @@ def _chosen(
         elif part.split is not None:
             indices[name] = _named(frames, part, folder, where)
         elif len(parts) == 1:
-            return {name: frames}
+            return {name: np.arange(len(frames))}
         else:
             raise ValueError(
                 f"{where}: {' and '.join(parts)} are of one file: say a split, count or fraction"
             )
-    _check_disjoint(indices)
     for name in [name for name, part in drawn.items() if part.split is not None]:
         part, where = drawn.pop(name), f"[data] {name}"
         pool = np.setdiff1d(_named(frames, part, folder, where), _joined(indices))
@@ -187,13 +189,12 @@ def _chosen(
                 f"{where}: {count} frames of {part.split!r} asked for, {len(pool)} left"
             )
         indices[name] = np.random.default_rng(data.seed).permutation(pool)[:count]
-    found: dict[str, Frames] = {name: Subset(frames, each) for name, each in indices.items()}
     if drawn:
         free = Subset(frames, np.setdiff1d(np.arange(len(frames)), _joined(indices)))
         counts = {n: _number(drawn[n], len(frames)) if n in drawn else 0 for n in _NAMES}
         split = _DRAWS[data.draw](free, *(counts[n] for n in _NAMES), seed=data.seed)
-        found |= {name: getattr(split, name) for name in drawn}
-    return found
+        indices |= {name: free.indices[getattr(split, name).indices] for name in drawn}
+    return indices
 
 
 def _number(part: Part, of: int) -> int:

@@ -127,6 +127,11 @@ def test_files_of_their_own_inherit_and_override(folder, monkeypatch):
             "train and valid must be disjoint, but share 3 frames",
         ),
         (
+            'path = "water.npz"\ntrain = {split = "split_a"}\n'
+            'test = {split = "split_b", energy_key = "E_other", forces_key = "F_other"}',
+            "train and test must be disjoint, but share 3 frames",
+        ),
+        (
             'path = "water.npz"\ntrain = {split = "split_a", count = 4}',
             "4 frames of 'split_a' asked for, 3 left",
         ),
