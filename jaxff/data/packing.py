@@ -220,6 +220,9 @@ def _pairs(
     own = _joined([pairs.centers for pairs in lists]) + offsets
     neighbours = _joined([pairs.others for pairs in lists]) + offsets
     images = _joined([pairs.shifts for pairs in lists], (3,))
+    room = max(
+        room, 1
+    )  # isolated atoms: compiled code gathers from a list, which must not be empty
     others = np.full(room, atoms, np.int32)
     shifts = np.zeros((room, 3), np.int32)
     if width is None:

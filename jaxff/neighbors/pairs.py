@@ -36,10 +36,10 @@ class Pairs:
     def resized(self, room: int) -> "Pairs":
         """The pairs in buffers of this length, or as they are if they have more: outside ``jit``.
 
-        Buffers of the same length run the same compiled program.
+        Buffers of the same length run the same compiled program. None is shorter than one pair.
         """
         real = np.flatnonzero(np.asarray(self.others) < self.atoms)
-        if len(real) > room:
+        if len(real) > room or room < 1:
             return self
         grow = room - len(real)
         centers, others, shifts = (

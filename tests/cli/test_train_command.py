@@ -176,7 +176,7 @@ def test_the_model_is_tested_by_hand_and_by_evaluate(trained):
     assert "no record of its training frames" in err
 
 
-def test_other_commands_take_the_model(trained, monkeypatch):
+def test_other_commands_take_the_model(trained):
     folder, _ = trained
     model, data = folder / "run.safetensors", folder / "water.npz"
     code, out, _ = run("info", model)
@@ -188,6 +188,12 @@ def test_other_commands_take_the_model(trained, monkeypatch):
     code, out, _ = run("relax", model, "--start", data, "-o", folder / "min.xyz", "--steps", 3)
     assert code == 0
     assert "largest force" in out
+
+
+@pytest.mark.slow
+def test_dynamics_and_modes_of_the_model(trained, monkeypatch):
+    folder, _ = trained
+    model, data = folder / "run.safetensors", folder / "water.npz"
     monkeypatch.setattr("jaxff.cli.md.write_report", lambda *args: None)
     code, out, _ = run("md", model, "--start", data, "--steps", 8, "-o", folder / "md")
     assert (code, "2 frames, 0.004 ps" in out) == (0, True)

@@ -14,6 +14,7 @@ from mixed_frames import mixed
 
 from jaxff import System
 from jaxff.data import Dataset, batches
+from jaxff.data.frame import Frame
 from jaxff.data.frames import FrameList
 from jaxff.neighbors import displacements, neighbor_list, sum_pairs
 from jaxff.system import sum_atoms
@@ -306,3 +307,11 @@ def test_an_error_in_the_thread_reaches_the_loop():
     source.broken = True
     with pytest.raises(OSError, match="the disk is gone"):
         list(loader.epoch())
+
+
+def test_isolated_atoms_have_lists_that_are_not_empty():
+    lonely = [Frame(np.array([z]), np.zeros((1, 3)), {"energy": np.array(-1.0)}) for z in (1, 6)]
+    loader = batches(lonely, batch_size=2, cutoffs=(CUTOFF,))
+    (batch,) = loader.epoch()
+    assert batch.neighbors.pairs[0].others.tolist() == [2]  # padding
+    assert batch.masks["energy"].all()
