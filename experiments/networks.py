@@ -81,10 +81,12 @@ def draw(folder):
             unit = training.metrics.unit_symbol(errors[0]["unit"])
             axes[place].loglog(
                 [entry["step"] for entry in entries], [row["mae"] for row in errors], color=color,
-                label=log.stem.replace("_", ", "),
+                label=f"{log.stem.replace('_', ', ')}, validation",
             )  # fmt: skip
             if log.stem in PUBLISHED:
-                axes[place].axhline(PUBLISHED[log.stem][place], color=color, ls=":", lw=1)
+                axes[place].axhline(
+                    PUBLISHED[log.stem][place], color=color, ls=":", lw=1, label="published, test"
+                )
             axes[place].set(xlabel="steps", ylabel=f"{label}, mean absolute error, {unit}")
     for each in axes:
         canvas.tidy(each)
