@@ -132,7 +132,7 @@ def open_source(source: Source, path: Path) -> Frames:
                 f"{path}: {each.name} has no meaning for {path.suffix} files; they take "
                 f"{', '.join(n for n in parameters if n in Source.__dataclass_fields__)}"
             )
-        options[each.name] = _labels(value) if each.name == "labels" else value
+        options[each.name] = _labels(value, path) if each.name == "labels" else value
     for name in ("energy_key", "forces_key"):  # asked for by readers that have no default
         if name in parameters and parameters[name].default is inspect.Parameter.empty:
             options.setdefault(name, None)
@@ -142,12 +142,13 @@ def open_source(source: Source, path: Path) -> Frames:
     return without_invalid(frames)[0] if source.skip_invalid else frames
 
 
-def _labels(content: Mapping[str, Any]) -> dict[str, tuple[str, str | None]]:
-    found = {}
+def _labels(content: Mapping[str, Any], path: Path) -> dict[str, tuple[str, str | None]]:
+    """Key and unit of labels; only arrays of HDF5 say their units themselves."""
+    found, least = {}, 1 if path.suffix.lower() in (".h5", ".hdf5") else 2
     for name, value in content.items():
         entry = [value] if isinstance(value, str) else value
         if not (isinstance(entry, list) and all(isinstance(v, str) for v in entry)) or not (
-            1 <= len(entry) <= 2
+            least <= len(entry) <= 2
         ):
             raise ValueError(
                 f'[data] labels {name} must be [key, unit], such as ["mu", "e*Ang"], got {value!r}'

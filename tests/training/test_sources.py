@@ -136,7 +136,7 @@ def test_files_of_their_own_inherit_and_override(folder, monkeypatch):
             "4 frames of 'split_a' asked for, 3 left",
         ),
         ('path = "water.npz"\nstress_key = "s"\ntrain = 3', r"stress_key has no meaning for .npz"),
-        ('path = "water.npz"\nlabels = {dipole = 3}\ntrain = 3', r"must be \[key, unit\]"),
+        ('path = "water.npz"\nlabels = {dipole = ["mu"]}\ntrain = 3', r"must be \[key, unit\]"),
         ('path = "water.npz"\ntrain = 3\ndraw = "randm"', "did you mean 'random'"),
         ('path = "water.npz"\ntrain = 3\nbatchsize = 3', "did you mean 'batch_size'"),
         ('train = "mixed.xyz"', r"\[data\] train: label 'energy' is in none of the 6 frames"),
