@@ -25,7 +25,7 @@ from models import (
     springs,
 )
 
-from jaxff import networks, physics
+from jaxff import descriptors, networks, physics
 from jaxff.derivatives import energy_and_forces, forces, stress
 from jaxff.neighbors import neighbor_list
 from jaxff.potential import Potential, add, bind, scale_shift
@@ -111,12 +111,15 @@ def kernel(name: str, baseline: Potential | None = None, known: Any = None, **cl
     )
 
 
-def network(build: Callable[..., Potential], interactions: int, systems: list[System]) -> Case:
-    """A small network with random parameters; compiled, its start is faster than op by op."""
-    options = {"features": 3, "radial_functions": 4, "dtype": "float64"}
-    potential = build(3.5, interactions=interactions, **options)
-    listed = neighbor_list(potential.cutoffs).allocate(systems[0])
-    return Case(potential, systems, params=jax.jit(potential.init)(KEY, systems[0], listed))
+def network(potential: Potential, systems: list[System], **claims) -> Case:
+    """A network with random parameters; compiled, its start is faster than op by op."""
+    case = Case(potential, systems, **claims)
+    params = jax.jit(potential.init)(KEY, systems[0], case.neighbors())
+    return dataclasses.replace(case, params=params)
+
+
+MESSAGES = {"features": 3, "radial_functions": 4, "dtype": "float64"}
+ELEMENTS = ("H", "C", "O")
 
 
 CASES: dict[str, Callable[[], Case]] = {
@@ -161,8 +164,33 @@ CASES: dict[str, Callable[[], Case]] = {
         scale_shift(add(morse(), capacitor()), 0.5, np.arange(9.0)),
         molecules(3, 3, charge=1.0),
     ),
-    "schnet": lambda: network(networks.schnet, 1, molecules(4, 4, 3)),
-    "painn crystal": lambda: network(networks.painn, 2, [crystal(), crystal(1)]),
+    "schnet": lambda: network(networks.schnet(3.5, interactions=1, **MESSAGES), molecules(4, 4, 3)),
+    "painn crystal": lambda: network(
+        networks.painn(3.5, interactions=2, **MESSAGES), [crystal(), crystal(1)]
+    ),
+    "geometric attention": lambda: network(
+        networks.geomatt(
+            ELEMENTS,
+            orders=(2, 3),
+            features=3,
+            filters=2,
+            layers=1,
+            gamma=2.0,
+            spacing=0.5,
+            dtype="float64",
+        ),
+        molecules(4, 4),
+        pack=False,
+    ),
+    "element networks crystal": lambda: network(
+        networks.descriptor_mlp(
+            descriptors.acsf(ELEMENTS, 2.5, g2=[(1.0, 0.0)], g5=[(0.1, 2, 1.0)], max_neighbors=20),
+            hidden=(3,),
+            dtype="float64",
+        ),
+        [crystal(), crystal(1)],
+        tolerance=1e-6,
+    ),
     "sgdml": lambda: kernel("matern52"),
     "sgdml periodic": lambda: kernel("periodic"),
     "gdml": lambda: kernel("no_symmetry"),
