@@ -9,13 +9,17 @@ import optax
 import pytest
 
 from jaxff import bind, observe
+from jaxff.data import batches
+from jaxff.data.frame import Frame
 from jaxff.training import run
+from jaxff.training.batch import stack_batches
+from jaxff.training.checkpoints import Checkpoints
 from jaxff.training.fit import fit
 from jaxff.training.journal import Course, Plateau
 from jaxff.training.losses import weighted
 from jaxff.training.run import NotFiniteError
 from jaxff.training.validation import validate
-from training.batches import SPRING, batch
+from training.batches import ELEMENTS, SPRING, batch
 
 TRUE = {"k": 1.3, "c": 0.2}
 LOSS = weighted(energy=1.0, forces=2.0)
@@ -72,6 +76,15 @@ def test_validation_is_over_all_components_of_all_batches(records, result):
     assert measured.errors["energy_per_atom"]["mae"] < row["mae"] / 2 + 1e-12
     assert measured.errors["forces"] == best.errors["forces"]
     assert "forces" in best.table()
+
+
+def test_stacked_batches_are_validated_like_each_of_them(records):
+    each = validate(SPRING, LOSS, START, records[4:])
+    stacked = validate(SPRING, LOSS, START, [stack_batches(records[4:])])
+    for found, wanted in zip(
+        jax.tree.leaves(stacked._asdict()), jax.tree.leaves(each._asdict()), strict=True
+    ):
+        assert found == (wanted if isinstance(wanted, str) else pytest.approx(wanted, rel=1e-12))
 
 
 def test_a_run_learns_and_says_how(records, result):
@@ -175,11 +188,35 @@ def test_a_loss_that_is_not_finite_names_its_frames(records, tmp_path, monkeypat
     jax.tree.map(np.testing.assert_array_equal, again.params, whole.params)
 
 
+def test_frames_of_a_file_that_break_a_run_are_named(tmp_path):
+    """Batches of the data room, read 16 steps late: the frames and the state are those before."""
+    rng, frames, bad = np.random.default_rng(0), [], 5
+    for index in range(8):
+        labels = {"energy": np.asarray(rng.normal()), "forces": rng.normal(size=(3, 3))}
+        labels["forces"] *= 1e200 if index == bad else 1.0  # finite, but its square is not
+        frames.append(Frame(ELEMENTS[:3], rng.normal(size=(3, 3)), labels))
+    loader = batches(frames, batch_size=2, seed=0)
+    steps = [step for step in range(4) if bad in loader.indices(0, step)]
+    assert steps == [2]
+    options = {key: value for key, value in OPTIONS.items() if key != "epochs"}
+    with pytest.raises(NotFiniteError, match=r"step 3 .* batch 2 of epoch 0, frames") as info:
+        fit(SPRING, loader, epochs=2, checkpoints=tmp_path, **options)
+    assert info.value.frames == loader.indices(0, 2).tolist()
+    before = fit(SPRING, loader, steps=2, **options).state
+    for state in (info.value.state, Checkpoints(tmp_path).restore((before, START)).tree[0]):
+        assert state.step == 2
+        assert state.finite
+        jax.tree.map(np.testing.assert_array_equal, state[:3], before[:3])
+
+
 def test_the_best_is_kept_and_patience_ends_a_run(records):
-    wild = optax.sgd(lambda step: jnp.where(step < 4, 0.01, 0.2))
-    found = fit(SPRING, records[:4], records[4:], loss=LOSS, optimizer=wild, ema=None, epochs=50,
-                patience=2, monitor="forces/mae")  # fmt: skip
+    found = fit(SPRING, records[:4], records[4:], loss=LOSS, optimizer="sgd", ema=None, epochs=50,
+                learning_rate=lambda step: jnp.where(step < 4, 0.01, 0.2), patience=2,
+                plateau=Plateau(0.5, patience=0), monitor="forces/mae")  # fmt: skip
     assert (found.stopped, found.step, found.steps) == ("patience", 4, 12)
+    rates = [entry["learning_rate"] for entry in found.history]
+    np.testing.assert_allclose(rates, [0.2, 0.2, 0.1], rtol=1e-6)  # of the next step, then halved
+    assert found.state.rate == 0.25
     errors = [entry["errors"]["forces"]["mae"] for entry in found.history]
     assert min(errors) == errors[0] == found.errors["forces"]["mae"]
     assert [entry["best"] for entry in found.history] == [True, False, False]

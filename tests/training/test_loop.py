@@ -82,16 +82,21 @@ def test_averages_are_their_formula(plain, records):
 
 def test_clipped_gradients_and_lowered_rates(plain, records):
     states, infos = plain
-    limit = 0.5 * float(infos[0].gradient_norm)
+    norms = [float(info.gradient_norm) for info in infos]
+    short, long = int(np.argmin(norms)), int(np.argmax(norms))
+    limit = 0.5 * (norms[short] + norms[long])
     steps = spring(clip=limit)
-    state = steps.init(jax.random.key(0), records[0])
-    assert state.average is None
-    state, info = steps.step(state._replace(rate=jnp.float32(0.25)), records[0])
-    np.testing.assert_allclose(info.gradient_norm, infos[0].gradient_norm, rtol=1e-12)
-    for name, value in state.params.items():
-        full = states[1].params[name] - states[0].params[name]
-        np.testing.assert_allclose(value, states[0].params[name] + 0.125 * full, rtol=1e-12)
-    assert state.averaged is state.params
+    for index, factor in ((short, 1.0), (long, limit / norms[long])):
+        start = jax.tree.map(jnp.asarray, states[index].params)
+        state = steps.init(jax.random.key(0), records[0], start)
+        assert state.average is None
+        state, info = steps.step(state._replace(rate=jnp.float32(0.25)), records[index])
+        np.testing.assert_allclose(info.gradient_norm, norms[index], rtol=1e-12)
+        for name, value in state.params.items():
+            full = states[index + 1].params[name] - states[index].params[name]
+            wanted = states[index].params[name] + 0.25 * factor * full
+            np.testing.assert_allclose(value, wanted, rtol=1e-12)
+        assert state.averaged is state.params
 
 
 def test_batches_in_parts_are_one_batch(records):
@@ -174,6 +179,10 @@ def test_steps_of_one_shape_are_compiled_once_and_random_directions_change(recor
     assert steps.step._cache_size() == 1
     assert infos[0].terms["energy"].total == infos[1].terms["energy"].total
     assert infos[0].terms["hessian"].total != infos[1].terms["hessian"].total
+    _, both = run(steps, [stack_batches([same, same])])  # each has directions of its own
+    for name, alike in (("energy", True), ("hessian", False)):
+        ratio = both[0].terms[name].total / infos[0].terms[name].total
+        assert (abs(ratio - 2.0) < 1e-9) == alike
 
 
 @pytest.mark.parametrize(
