@@ -135,9 +135,10 @@ class Checkpoints:
             aside, count = self.folder / f"damaged-{step}-{count}", count + 1
         damaged.rename(aside)
         self._manager = _manager(self.folder, self.keep)
+        left = "the one before it is used" if self.steps else "there is none before it: start anew"
         warnings.warn(
             f"{damaged}: this checkpoint is damaged ({' '.join(str(error).split())[:200]}); it is "
-            f"renamed to {aside.name}, and the one before it is used",
+            f"renamed to {aside.name}, and {left}",
             stacklevel=4,
         )
 

@@ -79,6 +79,13 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, tree, damage
     assert (tmp_path / "damaged-4").is_dir()
 
 
+def test_a_damaged_checkpoint_without_another_is_said_to_be_the_last(tmp_path, tree):
+    Checkpoints(tmp_path).save(1, tree, {})
+    (tmp_path / "1" / "record" / "metadata").unlink()
+    with pytest.warns(UserWarning, match="none before it: start anew"):
+        assert Checkpoints(tmp_path).restore(tree) is None
+
+
 def test_an_unfinished_checkpoint_is_none(tmp_path, tree):
     kept = Checkpoints(tmp_path)
     kept.save(1, tree, {})
@@ -97,7 +104,6 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, tree):
         Checkpoints(tmp_path, keep=0)
 
 
-KILLS = 20
 _SAVES = """
 import sys
 import numpy as np
@@ -112,11 +118,11 @@ while True:
 """
 
 
-@pytest.mark.slow
-def test_no_kill_loses_a_checkpoint(tmp_path):
-    """Twenty processes that do nothing but write checkpoints are killed while they do."""
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_no_kill_loses_a_checkpoint(tmp_path, kills):
+    """Processes that do nothing but write checkpoints are killed while they do."""
     rng, known, lost = np.random.default_rng(0), 0, []
-    for _ in range(KILLS):
+    for _ in range(kills):
         with subprocess.Popen(
             [sys.executable, "-W", "error::UserWarning", "-c", _SAVES, str(tmp_path)],
             stdout=subprocess.PIPE,
