@@ -17,6 +17,7 @@ __all__ = [
     "ACTIVATIONS",
     "CUTOFF_FUNCTIONS",
     "RADIAL_BASES",
+    "AffineWeights",
     "Dense",
     "ElementEmbedding",
     "RadialBasis",
@@ -24,10 +25,10 @@ __all__ = [
     "SplitStack",
     "Stack",
     "TotalEmbedding",
+    "computed_once",
     "cutoff_values",
     "require_choice",
     "shifted_softplus",
-    "spread",
 ]
 
 CUTOFF_FUNCTIONS = ("bump", "cosine", "polynomial", "smoothstep")
@@ -106,6 +107,26 @@ class Dense(nn.Dense):
     kernel_init: Callable[..., Array] = nn.initializers.xavier_uniform()
 
 
+class AffineWeights(nn.Module):
+    """Weights and bias of a :class:`Dense` layer, for those who do the product themselves.
+
+    Attributes:
+        features: Size of the result.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "*batch size"]
+    ) -> tuple[Float[Array, "size features"], Float[Array, " features"]]:
+        """Both, in the precision of the inputs."""
+        start = nn.initializers.xavier_uniform()
+        kernel = self.param("kernel", start, (inputs.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return kernel.astype(inputs.dtype), bias.astype(inputs.dtype)
+
+
 class SplitDense(nn.Module):
     """Affine map whose result is taken in equal parts, one product for each.
 
@@ -160,15 +181,18 @@ class SplitStack(nn.Module):
         return SplitDense(self.features, self.parts, name="dense_1")(nn.silu(hidden))
 
 
-def spread(columns: Float[Array, "rows columns"], size: int) -> Float[Array, "rows columns size"]:
-    """Every entry repeated along a last axis.
+def computed_once(columns: Float[Array, "rows columns"]) -> Float[Array, "rows columns"]:
+    """The same numbers, as the result of a product.
 
-    As a product, so that XLA computes the entries once. It fuses a broadcast with whatever made
-    the entries, and then computes sines and roots anew for each of the ``size`` copies.
+    XLA fuses a broadcast with whatever made the entries, and then computes sines and roots anew for
+    each copy. It does not look into a product (of more than one column: those of one are undone).
     """
     count = columns.shape[-1]
-    ones = np.kron(np.eye(count), np.ones((1, size))).astype(columns.dtype)
-    return (columns @ ones).reshape(-1, count, size)
+    wide = np.eye(count, max(count, 2), dtype=columns.dtype)
+    if count == 1:
+        columns = columns * wide
+    # Accelerators round the factors of products in single precision, unless told not to.
+    return jnp.matmul(columns, wide.T, precision="highest")
 
 
 class Stack(nn.Module):

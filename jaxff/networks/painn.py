@@ -10,8 +10,8 @@ from jaxff.networks.blocks import (
     ACTIVATIONS,
     SplitDense,
     SplitStack,
+    computed_once,
     require_choice,
-    spread,
 )
 from jaxff.networks.graph import Edges, Graph
 from jaxff.networks.linen import from_linen
@@ -42,7 +42,7 @@ class Message(nn.Module):
         scalars: _Scalars,
         vectors: _Vectors | None,
         edges: Edges,
-        directions: Float[Array, "edges 3 features"],
+        directions: Float[Array, "edges 3 1"],
         radial: Float[Array, "edges functions"],
     ) -> tuple[_Scalars, _Vectors]:
         """Scalars and vectors with the messages added; vectors are ``None`` while they are zero."""
@@ -101,7 +101,7 @@ class PaiNN(nn.Module):
         edges = graphs[0].edges
         radial, cutoff = self.radial.evaluate(edges)
         lengths = jnp.where(edges.distances == 0.0, 1.0, edges.distances)
-        directions = spread(edges.vectors / lengths[:, None], self.features)
+        directions = computed_once(edges.vectors / lengths[:, None])[..., None]
         radial = jnp.concatenate([radial * cutoff, cutoff], axis=-1)
         scalars = AtomEmbedding(self.features, self.max_number, self.totals, name="embedding")(
             system

@@ -1,5 +1,6 @@
 """SchNet: continuous-filter convolutions."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxff.networks.blocks import ACTIVATIONS, Dense, require_choice, shifted_softplus
+from jaxff.networks.blocks import (
+    ACTIVATIONS,
+    AffineWeights,
+    Dense,
+    computed_once,
+    require_choice,
+    shifted_softplus,
+)
 from jaxff.networks.graph import Edges, Graph, all_pairs, graph
 from jaxff.networks.linen import from_linen
 from jaxff.networks.options import AtomEmbedding, RadialOptions, check_outputs, dtype_name, uses
@@ -17,6 +25,9 @@ from jaxff.system import System
 from jaxff.types import Array, Float
 
 __all__ = ["SchNet", "schnet", "schnet_2017"]
+
+_SOFTPLUS_IS_ONE = math.log(2.0 * math.e - 1.0)
+"""Where the shifted softplus is one."""
 
 
 class Interaction(nn.Module):
@@ -36,12 +47,17 @@ class Interaction(nn.Module):
         x: Float[Array, "atoms features"],
         edges: Edges,
         radial: Float[Array, "edges functions"],
-        cutoff: Float[Array, "edges filters"],
+        cutoff: Float[Array, "edges 1"],
     ) -> Float[Array, "atoms features"]:
         """What is added to the vectors."""
-        hidden = shifted_softplus(Dense(self.filters, name="filter_0")(radial))
-        # A function of the distance: the same in both directions.
-        filters = Dense(self.filters, name="filter_1")(hidden) * cutoff
+        # A function of the distance: the same in both directions. The bias of the second layer is
+        # the weight of one more hidden unit, which is always one: so the cutoff function enters
+        # once, before a product, and its derivative is one sum.
+        inner, offset = AffineWeights(self.filters, name="filter_0")(radial)
+        outer, bias = AffineWeights(self.filters, name="filter_1")(inner)
+        inner, offset = jnp.pad(inner, ((0, 0), (0, 1))), jnp.append(offset, _SOFTPLUS_IS_ONE)
+        hidden = shifted_softplus(radial @ inner + offset) * cutoff
+        filters = hidden @ jnp.concatenate([outer, bias[None]])
         h = Dense(self.filters, use_bias=False, name="inward")(x)
         summed = edges.sum(filters * edges.at_second(h), filters * edges.at_first(h))
         outward = shifted_softplus(Dense(self.features, name="outward_0")(summed))
@@ -66,10 +82,7 @@ class SchNet(nn.Module):
         own = graphs or (graph(system, all_pairs(system), system.positions.dtype),)
         edges = own[0].edges
         radial, cutoff = self.radial.evaluate(edges)
-        # One product with the radial functions, see `spread`.
-        last = np.zeros((radial.shape[1] + 1, self.filters), radial.dtype)
-        last[-1] = 1.0
-        cutoff = jnp.concatenate([radial, cutoff], axis=-1) @ last
+        cutoff = computed_once(cutoff)
         x = AtomEmbedding(self.features, self.max_number, self.totals, name="embedding")(system)
         self.sow("intermediates", "embedded", x)
         for index in range(self.interactions):

@@ -35,10 +35,10 @@ def test_split_layers_are_one_layer():
     )
 
 
-def test_spread_repeats():
-    columns = jax.random.normal(KEY, (4, 3))
-    expected = np.broadcast_to(columns[:, :, None], (4, 3, 5))
-    np.testing.assert_array_equal(blocks.spread(columns, 5), expected)
+@pytest.mark.parametrize("count", [1, 3])
+def test_computed_once_changes_nothing(count):
+    columns = jax.random.normal(KEY, (4, count))
+    np.testing.assert_array_equal(blocks.computed_once(columns), columns)
 
 
 def test_elements_beyond_the_table_are_nan():
