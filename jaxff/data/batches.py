@@ -139,7 +139,7 @@ def batches(
     devices: int | None = None,
     form: str = "pack",
     layout: str = "auto",
-    max_compilations: int = 5,
+    max_compilations: int = 3,
     cache_bytes: int | None = None,
     prefetch: int = 2,
     dtype: Any = None,
@@ -168,7 +168,8 @@ def batches(
             largest, for potentials that take no packs, or see all pairs.
         layout: ``"rows"``, ``"flat"`` (see :class:`jaxff.neighbors.Pairs`), or ``"auto"``: rows for
             the lists whose rows are at least nine tenths full. Stacks always have rows.
-        max_compilations: The most shapes.
+        max_compilations: The most shapes. Each compiles one program where it is trained on and one
+            where it is validated on.
         cache_bytes: Memory for frames and pairs; default a quarter of what is free.
         prefetch: Batches that a thread makes ahead; 0 for none.
         dtype: Type of floating-point arrays; default what JAX makes of float64.

@@ -104,6 +104,24 @@ def test_a_run_learns_and_says_how(records, result):
     assert log[-1]["seconds"] > log[0]["seconds"] > 0
 
 
+def test_mixed_sizes_compile_at_most_six_programs():
+    """With the default shapes of batches, in training and validation together."""
+    rng = np.random.default_rng(0)
+
+    def frame(count):
+        labels = {"energy": np.asarray(rng.normal()), "forces": rng.normal(size=(count, 3))}
+        return Frame(np.ones(count, int), rng.normal(size=(count, 3)), labels)
+
+    frames = [frame(count) for count in rng.integers(1, 30, 80)]
+    train, valid = (batches(f, batch_size=4, seed=0) for f in (frames[:60], frames[60:]))
+    assert len(train.buckets.shapes) > 1
+    found = fit(SPRING, train, valid, **OPTIONS | {"epochs": 4})
+    compilations = [entry["compilations"] for entry in found.history]
+    assert 2 < compilations[-1] <= 6
+    shapes = {len(train.batch(e, i).system.numbers) for e in range(4) for i in range(len(train))}
+    assert len(shapes) > 1
+
+
 class StopError(Exception):
     pass
 
