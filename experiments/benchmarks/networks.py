@@ -187,10 +187,8 @@ def main():
                 for name in calls
             }
             record[kind]["ratio"] = {n: statistics.median(r) for n, r in ratios.items()}
-            print(kind, record[kind]["ratio"])
-    text = json.dumps(record, indent=1)
-    (HERE / "networks.json").write_text(text + "\n")
-    print(text)
+            print(kind, record[kind]["ratio"], flush=True)
+        (HERE / "networks.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
