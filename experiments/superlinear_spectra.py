@@ -1,8 +1,8 @@
-"""The systems of ``superlinear_convergence.py``, and their spectra.
+"""The systems of ``superlinear_convergence.py``, their spectra, and bases where products are cheap.
 
-Only the tridiagonal reduction of the dense matrix is computed, and one vector taken along. In the
-basis of the eigenvectors the matrix and the preconditioner of leading eigenvectors are diagonal, so
-that iterations cost next to nothing.
+In the basis of the eigenvectors the matrix and the preconditioner of leading eigenvectors are
+diagonal, so that iterations cost next to nothing; where the matrix is banded, they cost no more
+than the factor of a preconditioner.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.linalg import eigh, eigh_tridiagonal, eigvalsh, lapack, solve_triangular
+from scipy.linalg import blas, eigh, eigvalsh, solve_triangular
 
 import jaxff
 from jaxff.descriptors import inverse_distances
@@ -48,27 +48,6 @@ def load(system):
     )
 
 
-def decompose(operator, rhs):
-    """Eigenvalues, descending, and the right-hand side in the basis of the eigenvectors.
-
-    The reduction Q T Qᵀ is not followed by a transformation back: Qᵀ is applied to one vector.
-    """
-    size = operator.size
-    work = lapack.dsytrd_lwork(size, lower=1)[0]
-    reduced, diagonal, beside, tau, info = lapack.dsytrd(
-        operator.dense(), lower=1, lwork=int(work), overwrite_a=1
-    )
-    if info:
-        raise np.linalg.LinAlgError(f"the tridiagonal reduction failed: dsytrd returned {info}")
-    rotated = np.array(rhs)
-    for i, factor in enumerate(tau):
-        reflector = np.concatenate([[1.0], reduced[i + 2 :, i]])
-        rotated[i + 1 :] -= factor * (reflector @ rotated[i + 1 :]) * reflector
-    del reduced
-    values, vectors = eigh_tridiagonal(diagonal, beside, lapack_driver="stemr")
-    return values[::-1], (vectors.T @ rotated)[::-1]
-
-
 def leading_factor(operator, most, seed=0):
     """Leading eigenvectors times the roots of their eigenvalues, ``(n, most)``.
 
@@ -95,10 +74,22 @@ def principal(factor, count, power=0.5):
     return factor @ (turns[:, ::-1][:, :count] / squares**power)
 
 
-def shortened(found, rank, operator, diagonal, **_):
-    """From the first columns of a longer factor, which are those of a shorter one."""
-    del operator
-    return low_rank.woodbury(np.array(found[:, :rank], order="F"), diagonal)
+class Banded:
+    """A banded matrix, turned by a reflection, as is the one below."""
+
+    def __init__(self, band, seed=0):
+        self.size, self.band = band.shape[1], np.asfortranarray(band)
+        self.normal = _unit(self.size, seed)
+
+    def turn(self, columns):
+        """Into the turned basis, and back."""
+        return columns - np.multiply.outer(2.0 * self.normal, self.normal @ columns)
+
+    def matvec(self, vector):
+        """The product."""
+        inner = self.turn(np.asarray(vector))
+        image = blas.dsbmv(len(self.band) - 1, 1.0, self.band, inner, lower=1)
+        return jnp.asarray(self.turn(image))
 
 
 class Turned:
@@ -109,8 +100,7 @@ class Turned:
 
     def __init__(self, values, seed=0):
         self.size, self.values = len(values), jnp.asarray(np.maximum(values, 0.0))
-        normal = np.random.default_rng(seed).normal(size=self.size)
-        self.normal = jnp.asarray(normal / np.linalg.norm(normal))
+        self.normal = jnp.asarray(_unit(self.size, seed))
 
     def turn(self, vector):
         """Into the turned basis, and back."""
@@ -119,6 +109,11 @@ class Turned:
     def matvec(self, vector):
         """The product."""
         return _scale(self.normal, self.values, vector)
+
+
+def _unit(size, seed):
+    normal = np.random.default_rng(seed).normal(size=size)
+    return normal / np.linalg.norm(normal)
 
 
 @jax.jit
