@@ -71,13 +71,15 @@ def recipe(method, rank, most, operator, seed, turn, longest):
         return preconditioners.block_jacobi()
     if method in LONG and method not in longest:
         start = time.perf_counter()
-        made = factor(method, most, operator, seed)
-        longest[method] = made.shape[1], time.perf_counter() - start, turn(made)
+        longest[method] = factor(method, most, operator, seed), time.perf_counter() - start
 
     def build(_, diagonal, **__):
         if method in LONG:  # its first columns are those of a shorter one
-            return low_rank.woodbury(np.array(longest[method][2][:, :rank], order="F"), diagonal)
-        return low_rank.woodbury(turn(factor(method, rank, operator, seed)), diagonal)
+            made = np.array(longest[method][0][:, :rank], order="F")
+        else:
+            made = factor(method, rank, operator, seed)
+        built = low_rank.woodbury(made, diagonal)
+        return built._replace(apply=jax.tree.map(turn, built.apply))
 
     return build
 
@@ -101,14 +103,14 @@ def records(system, methods, fractions, cache, *, seed, turned, again):
     operator, rhs = spectra.load(system)
     small, longest = system == "ethanol100", {}
     most = round(max(fractions) * operator.size)
-    where, turn = operator, np.asfortranarray
+    where, turn = operator, jnp.asarray
     reduced = None
     if turned or {"spectrum", "svd", "none"} & set(methods):
         reduced = reduction(lambda: operator.dense().T, rhs, cache / system)
     if turned:
         where = spectra.Banded(reduced.band)
-        turn = lambda columns: np.asfortranarray(where.turn(reduced.turn(columns)))  # noqa: E731
-        rhs = turn(rhs[:, None].copy())[:, 0]
+        turn = partial(spectra.turned, reduced, where)
+        rhs = np.asarray(turn(rhs[None]))[0]
     tags = ("|turned" if turned else "") + (f"|seed {seed}" if seed else "")
     for method, fraction in ((m, f) for f in fractions for m in methods):
         key = f"{system}|{method}|{fraction if method not in RANKLESS else ''}{tags}"
@@ -127,7 +129,8 @@ def records(system, methods, fractions, cache, *, seed, turned, again):
             made = recipe(method, rank, most, operator, seed, turn, longest)
             found = iterate(where, rhs, made)
             if method in longest:
-                found["long_rank"], found["long_factor_s"], _ = longest[method]
+                long, found["long_factor_s"] = longest[method]
+                found["long_rank"] = long.shape[1]
             if small and not tags and (fraction == 0.1 or method == "svd_dense"):
                 found["spectrum"] = spectra.after(operator, made, LAMBDA)
         yield key, {"equations": operator.size, **found}

@@ -247,7 +247,7 @@ def figure(records, path):
 def main():
     records = json.loads((HERE / "superlinear_convergence.json").read_text())["records"]
     for key, found in records.items():
-        found["turned"] = "|turned" in key
+        found["turned"] = "|turned" in key or "|svd|" in key
     report = {
         "iterations": (compared := iterations(records)), "svd_needs_fewest": ordered(compared),
         "effective_dimensions": dimensions(records), "two_bases": bases(records),

@@ -92,6 +92,14 @@ class Banded:
         return jnp.asarray(self.turn(image))
 
 
+def turned(reduced, banded, rows):
+    """Rows ``(k, n)`` in the basis of a banded matrix; what has one axis alone is a scale."""
+    if rows.ndim == 1:
+        return rows
+    columns = np.array(rows).T
+    return jnp.asarray(np.ascontiguousarray(banded.turn(reduced.turn(columns)).T))
+
+
 class Turned:
     """A matrix in the basis of its eigenvectors, turned by a reflection.
 
