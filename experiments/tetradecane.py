@@ -134,7 +134,9 @@ def fit(record, data, train, valid, test, count, scratch):
     seconds = time.process_time() - start
     params, constant = gdml.fit_constant(potential, params, frames.values["energy"])
     found = {
-        "equations": info.size, "matrix_gb": info.size**2 * 8e-9, "rank": info.rank,
+        **{name: record[name] for name in ("lengthscale", "regularization")},
+        "group_order": len(record["group"]), "equations": info.size,
+        "matrix_gb": info.size**2 * 8e-9, "rank": info.rank,
         "iterations": info.iterations, "residual": info.residual_norm, "resumed": resumed,
         "errors": errors_of(potential, params, data[test]), "slope": constant.slope,
         "fit_cpu_s": seconds, "iteration_cpu_s": (ends[-1] - ends[0]) / (len(ends) - 1),

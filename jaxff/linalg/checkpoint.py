@@ -10,10 +10,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxff.linalg.operators import KernelOperator
-from jaxff.linalg.parallel import least
+from jaxff.linalg.parallel import is_first, least, mesh_of
 from jaxff.types import Float
 
-__all__ = ["State", "check_same", "read", "remove", "write"]
+__all__ = ["Identity", "Saving", "State", "identify", "read", "write"]
 
 
 class State(NamedTuple):
@@ -30,23 +30,69 @@ class State(NamedTuple):
     history: Float[np.ndarray, " iterations"]
 
 
-def fingerprint(rhs: np.ndarray, diagonal: np.ndarray) -> str:
-    """Digest of what the matrix is solved with: two systems must not be mixed up."""
+class Identity(NamedTuple):
+    """What tells systems of equations apart: two of them must not be mixed up.
+
+    Attributes:
+        system: Digest of the right-hand side and of the diagonal that is added.
+        probe: Middle column of the matrix. All geometries and the length scale are in it; the
+            diagonal takes longer, and is the same for every length scale of some descriptors.
+    """
+
+    system: str
+    probe: Float[np.ndarray, " n"]
+
+
+def identify(operator: KernelOperator, rhs: np.ndarray, diagonal: np.ndarray) -> Identity:
+    """Make it once per solve: a column can cost as much as many iterations."""
     digest = hashlib.sha256()
     for array in (rhs, diagonal):
         digest.update(np.ascontiguousarray(array, np.float64).tobytes())
-    return digest.hexdigest()
+    return Identity(digest.hexdigest(), operator.columns(np.array([operator.size // 2]))[:, 0])
 
 
-def _probe(operator: KernelOperator) -> np.ndarray:
-    """Diagonal and middle column: diagonals alone are the same for every length scale of some."""
-    column = operator.columns(np.array([operator.size // 2]))[:, 0]
-    return np.concatenate([np.asarray(operator.diagonal()), column])
+class Saving:
+    """Where the state of one solve goes, and how often.
+
+    Args:
+        path: The file.
+        seconds: Time between two writes.
+        operator: The matrix.
+        rhs: The right-hand side.
+        diagonal: What is added to the diagonal.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
+
+    def __init__(
+        self, path: Path, seconds: float, operator: KernelOperator, rhs: np.ndarray,
+        diagonal: np.ndarray,
+    ):  # fmt: skip
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"{path}: there is no folder {path.parent}: create it first")
+        self.path, self.seconds, self.mesh = path, seconds, mesh_of(operator)
+        self.identity = identify(operator, rhs, diagonal)
+
+    def read(self) -> State | None:
+        """The state of an earlier solve of the same system, if there is one."""
+        state = read(self.path, self.identity)
+        _check_same(self.path, state, self.mesh)
+        return state
+
+    def write(self, value: np.ndarray, growth: float, history: list[float]) -> None:
+        """Replace the checkpoint, in the first process."""
+        if is_first(self.mesh):
+            write(self.path, self.identity, State(value, growth, np.array(history)))
+
+    def remove(self) -> None:
+        """Drop the checkpoint, in the first process."""
+        if is_first(self.mesh):
+            self.path.unlink(missing_ok=True)
 
 
-def _is_same(known: np.ndarray, operator: KernelOperator) -> bool:
+def _is_same(known: np.ndarray, probe: np.ndarray) -> bool:
     """Up to rounding, which depends on the number of threads."""
-    probe = _probe(operator)
     return known.shape == probe.shape and bool(
         np.abs(known - probe).max() <= _ROUNDING * np.abs(probe).max()
     )
@@ -55,39 +101,26 @@ def _is_same(known: np.ndarray, operator: KernelOperator) -> bool:
 _ROUNDING = 1e-10
 
 
-def write(
-    path: Path, operator: KernelOperator, rhs: np.ndarray, diagonal: np.ndarray, state: State
-) -> None:
+def write(path: Path, identity: Identity, state: State) -> None:
     """Replace the checkpoint at once: a reader sees the old one or the new one."""
     beside = path.with_name(path.name + ".part")
     with beside.open("wb") as file:
-        np.savez(
-            file, value=state.value, growth=state.growth, history=state.history,
-            system=fingerprint(rhs, diagonal), probe=_probe(operator),
-        )  # fmt: skip
+        np.savez(file, **state._asdict(), **identity._asdict())
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
 
 
-def read(
-    path: Path | None, operator: KernelOperator, rhs: np.ndarray, diagonal: np.ndarray
-) -> State | None:
+def read(path: Path, identity: Identity) -> State | None:
     """The state of an earlier solve of the same system, if there is one.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
         ValueError: If the file belongs to another system, or is no checkpoint.
     """
-    if path is None:
-        return None
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: there is no folder {path.parent}: create it first")
     if not path.exists():
         return None
     with _opened(path) as file:
-        same = str(file["system"]) == fingerprint(rhs, diagonal)
-        if not (same and _is_same(file["probe"], operator)):
+        if not (str(file["system"]) == identity.system and _is_same(file["probe"], identity.probe)):
             raise ValueError(
                 f"{path}: this checkpoint belongs to another system of equations (other "
                 "geometries, labels, hyperparameters or regularization): remove it, or name "
@@ -99,7 +132,7 @@ def read(
 def _opened(path: Path) -> Any:
     try:
         file = np.load(path, allow_pickle=False)
-        missing = {*State._fields, "system", "probe"} - set(getattr(file, "files", ()))
+        missing = {*State._fields, *Identity._fields} - set(getattr(file, "files", ()))
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a checkpoint of a solve: {error}") from error
     if missing:
@@ -110,14 +143,12 @@ def _opened(path: Path) -> Any:
     return file
 
 
-def check_same(path: Path | None, state: State | None, mesh: Mesh | None) -> None:
+def _check_same(path: Path, state: State | None, mesh: Mesh | None) -> None:
     """Refuse to go on from different states.
 
     Raises:
         ValueError: If the processes of the mesh see different files.
     """
-    if path is None:
-        return
     digest = hashlib.sha256(b"" if state is None else state.value.tobytes()).digest()[:6]
     own = float(int.from_bytes(digest, "big"))
     if least(mesh, own) != -least(mesh, -own):
@@ -125,9 +156,3 @@ def check_same(path: Path | None, state: State | None, mesh: Mesh | None) -> Non
             f"{path}: the processes see different checkpoints: use a folder that all of them "
             "share, or remove the file everywhere"
         )
-
-
-def remove(path: Path | None) -> None:
-    """Drop the checkpoint of a solve that is done."""
-    if path is not None:
-        path.unlink(missing_ok=True)

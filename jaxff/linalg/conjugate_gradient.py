@@ -25,7 +25,7 @@ from jaxff.linalg import checkpoint
 from jaxff.linalg.low_rank import LowRank
 from jaxff.linalg.mixed_precision import GAIN, Products, is_lost
 from jaxff.linalg.operators import KernelOperator
-from jaxff.linalg.parallel import agree, is_first, mesh_of
+from jaxff.linalg.parallel import agree, mesh_of
 from jaxff.linalg.preconditioners import Preconditioner
 from jaxff.linalg.progress import Progress, Reporter
 from jaxff.types import Array, Float
@@ -95,8 +95,11 @@ def minimize(
 ) -> Outcome:
     """Iterate to the tolerance, or as far as it goes."""
     limit = settings.max_iterations or 10 * operator.size
-    state = checkpoint.read(settings.checkpoint, operator, rhs, diagonal)
-    checkpoint.check_same(settings.checkpoint, state, mesh_of(operator))
+    saving = None
+    if settings.checkpoint is not None:
+        every = settings.checkpoint_seconds
+        saving = checkpoint.Saving(settings.checkpoint, every, operator, rhs, diagonal)
+    state = None if saving is None else saving.read()
     value = np.zeros_like(rhs) if settings.start is None else np.array(settings.start, np.float64)
     growth, history, ranks = 1.0, [], []
     if state is not None:
@@ -113,7 +116,7 @@ def minimize(
         ranks.append(built.rank)
         products.prepare(min(built.kept_bytes, built.spare_bytes))
         middle = time.perf_counter()
-        run = _Run(settings, products, reporter, rhs, diagonal, built, growth, best)
+        run = _Run(settings, products, reporter, rhs, diagonal, built, growth, best, saving)
         last = len(ranks) > settings.restarts or built.rank in (0, operator.size)
         value, stalled = run.iterate(value, history, limit, may_stall=not last)
         building, iterating = building + middle - began, iterating + time.perf_counter() - middle
@@ -123,13 +126,12 @@ def minimize(
         del built, run  # the larger factor takes their memory
     mesh = mesh_of(operator)
     true = agree(mesh, _true_residual(products.operator, value, rhs, diagonal))
-    if is_first(mesh) and settings.checkpoint:
+    if saving is not None:
         # One that did not get there can be gone on with, with a higher limit.
         if np.max(true) <= settings.rtol * SLACK:
-            checkpoint.remove(settings.checkpoint)
+            saving.remove()
         else:
-            state = checkpoint.State(value, growth, np.array(history))
-            checkpoint.write(settings.checkpoint, operator, rhs, diagonal, state)
+            saving.write(value, growth, history)
     return Outcome(
         value, true, len(history), np.array(history), tuple(ranks), built, (building, iterating),
         products.note,
@@ -139,7 +141,8 @@ def minimize(
 class _Run:
     """Iterations with one preconditioner."""
 
-    def __init__(self, settings, products, reporter, rhs, diagonal, built, growth, best):
+    def __init__(self, settings, products, reporter, rhs, diagonal, built, growth, best, saving):
+        self.saving = saving
         self.settings, self.built, self.growth, self.best = settings, built, growth, best
         self.reporter = reporter
         self.products, self.operator = products, products.operator
@@ -193,13 +196,9 @@ class _Run:
             state = _redirect(state, self.built.apply(state.residual), going)
             history.append(worst)
             self.reporter.iterate(len(history), worst, self.built.rank)
-            due = time.perf_counter() - saved > settings.checkpoint_seconds
-            if settings.checkpoint and due and is_first(mesh_of(self.operator)):
+            if self.saving is not None and time.perf_counter() - saved > self.saving.seconds:
+                self.saving.write(np.asarray(state.value), self.growth, history)
                 saved = time.perf_counter()
-                checkpoint.write(
-                    settings.checkpoint, self.operator, self.rhs, self.diagonal,
-                    checkpoint.State(np.asarray(state.value), self.growth, np.array(history)),
-                )  # fmt: skip
 
     def _guard(self, state: _Iterate, norms: deque[float], weights: Array) -> _Iterate:
         """With products in float32: go on from the true residual, or give them up."""

@@ -181,7 +181,9 @@ def spectral(
     regularization = float(np.exp(np.mean(np.log(diagonal))))
     outer = np.sqrt(regularization / diagonal)
     factor *= outer[:, None]
-    basis, triangle = qr(factor, mode="economic", overwrite_a=True, check_finite=False)
+    basis, triangle = map(
+        np.asarray, qr(factor, mode="economic", overwrite_a=True, check_finite=False)
+    )
     rotation, singular, _ = svd(triangle, check_finite=False)
     for start in range(0, len(basis), _PANEL):
         basis[start : start + _PANEL] = basis[start : start + _PANEL] @ rotation

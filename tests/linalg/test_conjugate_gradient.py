@@ -163,6 +163,23 @@ def test_a_solve_that_reached_its_limit_can_be_continued(tmp_path):
     assert not settings["checkpoint"].exists()
 
 
+def test_checkpoints_look_at_the_matrix_once(tmp_path):
+    """A column of a large system can cost as much as many iterations."""
+    asked = []
+
+    class Counting(Dense):
+        def columns(self, index):
+            asked.append(len(index))
+            return super().columns(index)
+
+    solution = solve(
+        Counting(decaying().matrix), np.ones(60), preconditioner=preconditioners.identity(),
+        checkpoint=tmp_path / "solve.npz", checkpoint_seconds=0.0, max_iterations=10,
+    )  # fmt: skip
+    assert solution.iterations == 10
+    assert asked == [1]
+
+
 def test_checkpoints_of_other_systems_are_refused(tmp_path):
     path = tmp_path / "solve.npz"
 
