@@ -4,9 +4,10 @@
 
 Systems: ``ethanol100``, the stored reference with n = 2700, and ``ethanol``, ``aspirin``,
 ``toluene``, ``uracil`` with n near 15 750 (MD17 labels, length scale 10, λ = 1e-10, residual 1e-4,
-zero start) at the ranks of the published table. The methods ``spectrum`` (eigenvalues, effective
-dimensions) and ``svd`` (exact leading eigenvectors) need a reduction of the dense matrix, some
-minutes for n = 15 750, which is kept in the cache. With ``--turned`` the others iterate in the
+zero start) at the ranks of the published table; ``aspirin/2`` has the frames of the second split.
+The methods ``spectrum`` (eigenvalues, effective dimensions) and ``svd`` (exact leading
+eigenvectors) need a reduction of the dense matrix, some minutes for n = 15 750, which is kept in
+the cache. With ``--turned`` the others iterate in the
 basis in which the reduction made the matrix banded: as often as in the first one, but for rounding,
 and several times faster where iterations are many; ``svd_subspace`` takes leading eigenvectors
 from a subspace instead. One record per system, method, fraction, basis and seed goes to

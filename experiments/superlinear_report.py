@@ -12,6 +12,7 @@ doi:10.1021/acs.jctc.2c01304.
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,16 @@ def ordered(compared):
         }
         for system, methods in compared.items()
     }
+
+
+def other_frames(records):
+    """Iterations with the frames of other splits over those with the first: how much draws matter."""
+    return {
+        key: found["iterations"] / records[first]["iterations"]
+        for key, found in records.items()
+        if "/" in key and (first := re.sub("/[0-9]+", "", key)) in records
+        and "iterations" in found
+    }  # fmt: skip
 
 
 def bases(records):
@@ -251,6 +262,7 @@ def main():
     report = {
         "iterations": (compared := iterations(records)), "svd_needs_fewest": ordered(compared),
         "effective_dimensions": dimensions(records), "two_bases": bases(records),
+        "other_frames": other_frames(records),
         "rule_of_thumb": rules(records), "reference_system": small(records),
     }  # fmt: skip
     (HERE / "superlinear_report.json").write_text(json.dumps(report, indent=1) + "\n")

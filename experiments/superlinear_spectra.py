@@ -28,7 +28,7 @@ LEVELS = (1e-5, 1e-8, 1e-10, 1e-12)
 
 
 def load(system):
-    """Operator and scaled labels."""
+    """Operator and scaled labels; ``aspirin/2`` has the frames of the second split."""
     if system == "ethanol100":
         folder = Path(os.environ.get("JAXFF_REFERENCE", "../shared/reference"))
         stored = np.load(folder / "preconditioner_ethanol100.npz")
@@ -36,9 +36,10 @@ def load(system):
         group, labels = stored["perms"], stored["F"]
     else:
         folder = Path(os.environ.get("JAXFF_DATA", "../shared/data")) / "rmd17"
+        system, _, split = system.partition("/")
         file = folder / f"rmd17_{system.rstrip('0123456789')}.npz"
         data = jaxff.data.npz.read(file, energy_key="E_md17", forces_key="F_md17")
-        order = data.splits["split_train_01"]  # in random order
+        order = data.splits[f"split_train_0{split or 1}"]  # in random order
         group = permutations.recover(data[order].systems)
         chosen = data[order[: COUNTS[system]]]
         frames, labels = chosen.systems, chosen.values["forces"]

@@ -150,7 +150,7 @@ def test_stacks_and_files(reference_dir, tmp_path):
 @pytest.mark.golden
 @pytest.mark.slow
 def test_the_trained_model_has_its_error_on_the_revised_labels(reference_dir, data_dir):
-    """In kcal/mol(/Å); over 500 frames experiments/painn_rmd17.py finds 0.028 and 0.168."""
+    """In kcal/mol(/Å), 50 frames; over 500 experiments/painn_rmd17.py finds 0.028 and 0.168."""
     _, (potential, params) = read(reference_dir, "painn_rmd17_ethanol")
     data = np.load(data_dir / "rmd17" / "rmd17_ethanol.npz")
     chosen = data["split_test_01"][:50]
@@ -158,7 +158,7 @@ def test_the_trained_model_has_its_error_on_the_revised_labels(reference_dir, da
     found = neighbor_list(potential.cutoffs).allocate(systems)
     outputs = observe(bind(potential, params), ["energy", "forces"])(systems, found)
     unit = units.factor("kcal/mol", energy=1)
-    assert 0.02 < np.abs(outputs["energy"] / unit - data["E"][chosen]).mean() < 0.036
+    assert 0.03 < np.abs(outputs["energy"] / unit - data["E"][chosen]).mean() < 0.04
     forces = np.asarray(outputs["forces"]).reshape(50, 9, 3) / unit
     assert 0.15 < np.abs(forces - data["F"][chosen]).mean() < 0.19
 
