@@ -105,7 +105,7 @@ def ordered(compared):
 
 
 def other_frames(records):
-    """Iterations with the frames of other splits over those with the first: how much draws matter."""
+    """Iterations with frames of other splits over those with the first: how much draws matter."""
     return {
         key: found["iterations"] / records[first]["iterations"]
         for key, found in records.items()
