@@ -5,10 +5,12 @@
 1000 frames of the first rMD17 split with their MD17 labels (see ``rmd17.py``) are fitted by
 preconditioned conjugate gradients. The length scale is chosen on validation frames by fits of fewer
 frames: the shortest whose error is within 2 % of the least, as validation is flat and short scales
-need fewer iterations. The peak is that of the whole process, reading, permutations, choice and
-compilation included; what is allowed bounds the factor of the preconditioner. A killed solve goes
-on where it was. One record per molecule goes to ``krylov_accuracy.json``. Published errors:
-Chmiela et al., Comput. Phys. Commun. 240, 38 (2019), doi:10.1016/j.cpc.2019.02.007.
+need fewer iterations. Scales that are given are all fitted with all frames instead, and that of the
+least validation error of forces is kept. The peak is that of the whole process, reading,
+permutations, choice and compilation included; what is allowed bounds the factor of the
+preconditioner. A killed solve goes on where it was. One record per molecule goes to
+``krylov_accuracy.json``. Published errors: Chmiela et al., Comput. Phys. Commun. 240, 38 (2019),
+doi:10.1016/j.cpc.2019.02.007.
 
 ``--check N`` asks how exact the energy labels are: N frames are fitted with MD17 labels, and with
 the revised ones of the same frames. The residual of the model is in both; their difference is that
@@ -82,7 +84,20 @@ def watch(progress):
         print(progress, file=sys.stderr, flush=True)
 
 
-def fit_and_test(kernel, train, test, scale, options, checkpoint):
+def best_fit(kernel, frames, scales, options, checkpoint):
+    """The fit of the scale whose forces validate best, and the validation errors of all."""
+    fits = {}
+    for scale in scales:
+        own = checkpoint.with_stem(f"{checkpoint.stem}_{scale:g}")
+        fits[scale] = fit_and_test(kernel, *frames, scale, options, own)
+        print(scale, fits[scale]["validation"]["forces"], file=sys.stderr, flush=True)
+    best = min(scales, key=lambda scale: fits[scale]["validation"]["forces"]["rmse"])
+    trials = {f"{s:g}": fit["validation"]["forces"]["rmse"] for s, fit in fits.items()}
+    return best, trials, fits[best]
+
+
+def fit_and_test(kernel, train, valid, test, scale, options, checkpoint):
+    resumed = checkpoint.exists()  # then the time is only that of the rest
     potential = gdml.potential(kernel)
     params = potential.init(jax.random.key(0), train.systems, hyper={"lengthscale": scale})
     recipe = preconditioners.nystroem(
@@ -100,8 +115,9 @@ def fit_and_test(kernel, train, test, scale, options, checkpoint):
     return {
         "train": len(train), "test": len(test), "equations": info.size,
         "matrix_gb": info.size**2 * 8e-9, "rank": info.rank, "columns": options.columns,
-        "iterations": info.iterations, "residual": info.residual_norm,
+        "iterations": info.iterations, "residual": info.residual_norm, "resumed": resumed,
         "errors": errors_of(potential, params, test),
+        "validation": errors_of(potential, params, valid),
         "slope": constant.slope, "fit_wall_s": seconds[0], "fit_cpu_s": seconds[1],
     }  # fmt: skip
 
@@ -189,7 +205,7 @@ def main():
     parser.add_argument("--share", type=float, default=0.5, help="of the memory, for the factor")
     parser.add_argument("--rank", type=int, help="default: from a model of the cost")
     parser.add_argument("--columns", default="leverage")
-    parser.add_argument("--lengthscale", type=float)
+    parser.add_argument("--lengthscale", type=float, nargs="+")
     parser.add_argument("--train", type=int, default=1000)
     parser.add_argument("--tune-only", action="store_true", help="print the trials and stop")
     parser.add_argument("--check", type=int, help="frames; nothing else is done then")
@@ -203,26 +219,26 @@ def main():
         train, valid, test = load(options.data, molecule, options.train)
         group = permutations.recover(train.systems)
         kernel = Kernel(inverse_distances, matern52, group)
-        scale, trials = options.lengthscale, {}
-        if scale is None:
+        scales, trials, tuning = options.lengthscale, {}, options.train
+        if scales is None:
             scale, trials = choose_scale(kernel, train, valid)
-        print(molecule, len(group), scale, trials, file=sys.stderr, flush=True)
+            scales, tuning = [scale], TUNING_FRAMES
+        print(molecule, len(group), scales, trials, file=sys.stderr, flush=True)
         if options.tune_only:
             continue
         record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
         if options.check:
             checks = record.setdefault("checks", {}).setdefault(molecule, {})
-            checks[str(options.check)] = check(options, molecule, group, scale) | about()
+            checks[str(options.check)] = check(options, molecule, group, scales[0]) | about()
             RECORD.write_text(json.dumps(record, indent=1) + "\n")
             continue
         checkpoint = options.scratch / f"krylov_{molecule}_{options.train}.npz"
-        resumed = checkpoint.exists()  # then the time is only that of the rest
-        result = fit_and_test(kernel, train, test, scale, options, checkpoint)
+        scale, full, result = best_fit(kernel, (train, valid, test), scales, options, checkpoint)
         result |= {
             "published": dict(zip(("energy", "forces"), PUBLISHED[molecule], strict=True)),
             "unit": "kcal/mol, kcal/mol/Ang", "group_order": len(group), "lengthscale": scale,
-            "validation_force_rmse": trials, "tuning_frames": TUNING_FRAMES,
-            "regularization": REGULARIZATION, "memory_gb": options.memory_gb, "resumed": resumed,
+            "validation_force_rmse": trials or full, "tuning_frames": tuning,
+            "regularization": REGULARIZATION, "memory_gb": options.memory_gb,
             "peak_gb": peak_bytes() * 1e-9, **about(),
         }  # fmt: skip
         record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
