@@ -32,7 +32,7 @@ class Solving:
     memory_gb: float | None = None
     """Memory that the solve may use, in GB; by default what is free."""
     checkpoint: Path | None = None
-    """File to which the iterative solver writes its state every minute, and from which it goes on."""  # noqa: E501
+    """File to which the iterative solver writes its state every ten seconds, and from which it goes on."""  # noqa: E501
 
 
 def build_solver(

@@ -49,7 +49,7 @@ class Settings:
     restarts: int = 6
     window: int = 100
     checkpoint: Path | None = None
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: float = 10.0
     progress: Callable[[float], None] | None = None
     callback: Callable[[Progress], None] | None = None
     start: np.ndarray | None = None

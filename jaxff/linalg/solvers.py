@@ -131,7 +131,7 @@ def conjugate_gradient(
     restarts: int = 6,
     window: int = 100,
     checkpoint: str | Path | None = None,
-    checkpoint_seconds: float = 60.0,
+    checkpoint_seconds: float = 10.0,
     progress: Callable[[float], None] | None = None,
     callback: Callable[[Progress], None] | None = None,
     start: np.ndarray | None = None,
