@@ -65,7 +65,7 @@ def from_state_dict(
         potential, params = networks.painn(**options), _painn(reader, options)
     else:
         filters = len(reader.take("representation.interactions.0.in2f.weight"))
-        potential = networks.schnet(filters=filters, **options)
+        potential = networks.schnet(filters=filters, filter_nodes=None, **options)
         params = _schnet(reader, options["interactions"])
     params["embedding"] = {"elements": {"table": embedding}}
     params["energy"] = {"stack": _stack(reader, "output_modules.0.outnet")}

@@ -79,6 +79,10 @@ class RadialOptions:
 
         The cutoff function is zero for padding.
         """
+        return self.functions_at(edges.distances), self.cutoff_of(edges)
+
+    def functions_at(self, distances: Float[Array, " distances"]) -> Float[Array, "distances _"]:
+        """Radial functions, within a compact module."""
         module = RadialBasis(
             self.basis,
             self.functions,
@@ -88,8 +92,12 @@ class RadialOptions:
             self.widths,
             name="radial_basis",
         )
+        return module(distances)
+
+    def cutoff_of(self, edges: Edges) -> Float[Array, "edges 1"]:
+        """Cutoff function of all edges, zero for padding."""
         values = cutoff_values(self.cutoff_function, edges.distances, self.cutoff)
-        return module(edges.distances), jnp.where(edges.mask, values, 0.0)[:, None]
+        return jnp.where(edges.mask, values, 0.0)[:, None]
 
     @classmethod
     def of(cls, cutoff: Any, function: str | None, basis: str, functions: int, trainable: bool,

@@ -1,5 +1,5 @@
 """Functions of the distance between atoms."""
 
-from jaxff.radial import basis, cutoffs
+from jaxff.radial import basis, cutoffs, interpolation
 
-__all__ = ["basis", "cutoffs"]
+__all__ = ["basis", "cutoffs", "interpolation"]

@@ -105,7 +105,7 @@ def radial_of(file):
 @pytest.mark.golden
 def test_intermediates_of_schnet(reference_dir):
     file, (_, params) = read(reference_dir, "schnet")
-    module = SchNet(radial_of(file), 64, 64, 3, "silu", (), ("features",), 99)
+    module = SchNet(radial_of(file), None, 64, 64, 3, "silu", (), ("features",), 99)
     for name in ("ethanol", "water_dimer"):
         outputs, seen = features_of(file, module, params, name)
         close(seen["embedded"][0], file[f"{name}/inter/embedding"])

@@ -83,6 +83,49 @@ def test_the_published_network_needs_no_list():
     assert abs(near - far) > 1e-6
 
 
+def test_interpolated_filters():
+    """Those between nodes, and both sides of the cutoff; derivatives are tested by the contract."""
+    options = {"features": 20, "filters": 48, "interactions": 1, "radial_functions": 10}
+    options |= {"cutoff_function": "smoothstep", "dtype": "float64"}
+    own, interpolated = schnet(3.0, filter_nodes=None, **options), schnet(3.0, **options)
+    assert interpolated.spec.arguments["filter_nodes"] == 40
+    lists = neighbor_list(3.0, skin=0.5)
+    system = molecule(0, 6)
+    found = lists.allocate(system)
+    params = jax.jit(own.init)(KEY, system, found)
+    both = jax.jit(lambda e: energy_and_forces(e)(system, found))
+    (energy, forces), (close, close_forces) = (both(bind(p, params)) for p in (own, interpolated))
+    np.testing.assert_allclose(close, energy, rtol=1e-7)
+    np.testing.assert_allclose(close_forces, forces, atol=1e-6 * np.abs(forces).max())
+    assert close != energy
+
+    two = System(np.array([[0.0, 0, 0], [3.0, 0, 0]]), [6, 8])
+    list_of_two = lists.allocate(two)
+
+    def energy_at(x):
+        moved = two.replace(positions=jnp.zeros((2, 3)).at[1, 0].set(x))
+        return bind(interpolated, params)(moved, list_of_two)
+
+    first = jax.jit(jax.vmap(jax.grad(energy_at)))
+    inner, inside, at, outside = first(jnp.asarray([2.0, 3.0 - 1e-7, 3.0, 3.0 + 1e-7]))
+    assert at == outside == 0.0
+    assert abs(inside) < 1e-6 * abs(inner)
+
+
+@pytest.mark.parametrize(
+    ("options", "nodes"),
+    [
+        ({"radial_functions": 20}, 80),
+        ({"radial_functions": 64}, None),
+        ({"radial_basis": "bessel"}, None),
+        ({"trainable_basis": True}, None),
+        ({"filter_nodes": 30}, 30),
+    ],
+)
+def test_where_filters_are_interpolated(options, nodes):
+    assert schnet(5.0, **options).spec.arguments["filter_nodes"] == nodes
+
+
 def test_one_compilation_per_bucket():
     potential, traces = counting(schnet(6.0, **TINY))
     lists = neighbor_list(6.0, capacity=1.5)
@@ -125,6 +168,19 @@ def test_charges_dipoles_and_features_on_request():
         ({"cutoff": None, "cutoff_function": None}, "give radial_centers"),
         ({"radial_centers": [1.0]}, "must be 20, got 1 numbers"),
         ({"radial_basis": "bessel", "radial_widths": [1.0]}, "must be left out"),
+        ({"filter_nodes": "many"}, "filter_nodes must be"),
+        ({"filter_nodes": 1}, "at least two"),
+        (
+            {
+                "filter_nodes": 9,
+                "cutoff": None,
+                "cutoff_function": None,
+                "radial_functions": 2,
+                "radial_centers": [0.0, 1.0],
+                "radial_widths": [1.0, 1.0],
+            },
+            "distances have no end",
+        ),
         ({"head_activation": "relu6"}, "head_activation must be one of"),
         ({"outputs": "dipole"}, "sequence of names"),
         ({"outputs": ("stress",)}, "outputs must be one of"),
