@@ -3,7 +3,7 @@
     python experiments/network_dynamics.py MODEL.safetensors ... [--steps 200000]
 
 Models are networks of ethanol in float32, with the reference energy in the file, as
-``experiments/md17_networks.py`` writes them. Each starts at a geometry of the test set. Runs at
+``experiments/networks.py`` writes them. Each starts at a geometry of the test set. Runs at
 constant energy follow 5 ps of Langevin dynamics at 300 K and lose the motion of the whole; the
 drift is the slope of a straight line through the total energy. There are two of them from the same
 state: with positions in float64 around the network in float32, as everywhere in the library, and

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from jaxff.data import buckets as shapes
 from jaxff.data.batch import Batch
 from jaxff.data.frames import as_frames
+from jaxff.data.order import balanced_order
 from jaxff.data.packing import Bucket, Plan, assemble
 from jaxff.data.prefetch import prefetched
 from jaxff.data.stacking import as_stack, padded
@@ -65,10 +66,14 @@ class Batches:
         return whole + (rest > 0 and not self._drop_last)
 
     def order(self, epoch: int) -> Int[np.ndarray, " frames"]:
-        """Order of the frames in an epoch: shuffled by (seed, epoch), or as they are."""
+        """Order of the frames in an epoch: shuffled by (seed, epoch), or as they are.
+
+        See :func:`jaxff.data.order.balanced_order`.
+        """
         known = self._order
         if known is None or known[0] != epoch:
-            known = self._order = (epoch, _order(len(self._prepared), self._seed, epoch))
+            order = _order(self._needs, self.batch_size, self._devices, self._seed, epoch)
+            known = self._order = (epoch, order)
         return known[1]
 
     def indices(self, epoch: int, step: int) -> Int[np.ndarray, " frames"]:
@@ -242,10 +247,18 @@ def _check(
         raise ValueError(f"defaults are for 'charge' and 'spin', got {unknown}")
 
 
-def _order(count: int, seed: int | None, epoch: int) -> np.ndarray:
+def _order(
+    needs: Int[np.ndarray, "frames dims"],
+    batch_size: int,
+    devices: int | None,
+    seed: int | None,
+    epoch: int,
+) -> Int[np.ndarray, " frames"]:
+    """As the frames are, or shuffled, balanced by what they need of each."""
     if seed is None:
-        return np.arange(count)
-    return np.random.default_rng((seed, epoch)).permutation(count)
+        return np.arange(len(needs))
+    sizes = (needs / np.maximum(needs.mean(axis=0), 1e-300)).sum(axis=1)
+    return balanced_order(sizes, batch_size, devices or 1, seed, epoch)
 
 
 def _widths(found: Survey, layout: str) -> tuple[int | None, ...]:
@@ -274,7 +287,7 @@ def _choose(
     epochs = 1 if seed is None else max(1, _SAMPLE // per_epoch)
     sums = []
     for epoch in range(epochs):
-        order = _order(count, None if seed is None else 0, epoch)
+        order = _order(needs, batch_size, devices, None if seed is None else 0, epoch)
         whole = order[: per_epoch * batch_size * together]
         own = shapes.group_sums(needs, whole, batch_size)
         sums.append(np.maximum.reduceat(own, np.arange(0, len(own), together), axis=0))
