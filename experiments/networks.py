@@ -1,6 +1,8 @@
 """Train networks as configurations say, test them, and keep the records and curves.
 
-    python experiments/networks.py experiments/md17/*.toml [--scratch FOLDER] [--test-only]
+    python experiments/networks.py experiments/md17/*_ethanol.toml [--scratch FOLDER] [--test-only]
+    python experiments/networks.py experiments/md17/painn_ethanol_tuned.toml \\
+        --start-from experiments/md17/painn_ethanol.safetensors
 
 What ``jaxff train`` does, with records. Configurations of ``md17/`` train on 1000 geometries of the
 rMD17 archive with their MD17 labels (PBE+vdW-TS), that of ``dipeptides/`` on a part of SPICE;
@@ -43,9 +45,12 @@ def run(path, options):
     if options.test_only:
         params = jaxff.io.load(model)[1]
     else:
-        params = job.fit(checkpoints=options.scratch / path.stem, log=log).params
+        first = options.start_from and jaxff.io.load(options.start_from)[1]
+        params = job.fit(checkpoints=options.scratch / path.stem, log=log, params=first).params
         jaxff.io.save(model, job.model, params)
     record = result(path.stem, job, params, history(log))
+    if options.start_from:
+        record["start_from"] = options.start_from.name
     path.with_suffix(".json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     print(json.dumps(record, indent=1, ensure_ascii=False), flush=True)
 
@@ -98,6 +103,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("configs", nargs="+", type=Path, help="TOML files")
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "networks")
+    parser.add_argument("--start-from", type=Path, help="model whose parameters to begin with")
     parser.add_argument("--test-only", action="store_true", help="test the model that is there")
     options = parser.parse_args()
     os.environ["JAXFF_DATA"] = os.path.abspath(os.environ.get("JAXFF_DATA", "../shared/data"))
