@@ -1,7 +1,7 @@
-"""Train networks as configurations say, test them, and keep the records and curves.
+r"""Train networks as configurations say, test them, and keep the records and curves.
 
     python experiments/networks.py experiments/md17/*_ethanol.toml [--scratch FOLDER] [--test-only]
-    python experiments/networks.py experiments/md17/painn_ethanol_tuned.toml \\
+    python experiments/networks.py experiments/md17/painn_ethanol_tuned.toml \
         --start-from experiments/md17/painn_ethanol.safetensors
 
 What ``jaxff train`` does, with records. Configurations of ``md17/`` train on 1000 geometries of the
