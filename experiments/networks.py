@@ -28,6 +28,7 @@ jax.config.update("jax_enable_x64", True)
 
 import jaxff
 from jaxff import training
+from jaxff.allocation import keep_freed_memory
 from jaxff.report import canvas
 
 # Mean absolute errors, kcal/mol and kcal/mol/Å: SchNet from arXiv:1706.08566, PaiNN from
@@ -106,6 +107,7 @@ def main():
     parser.add_argument("--start-from", type=Path, help="model whose parameters to begin with")
     parser.add_argument("--test-only", action="store_true", help="test the model that is there")
     options = parser.parse_args()
+    keep_freed_memory()
     os.environ["JAXFF_DATA"] = os.path.abspath(os.environ.get("JAXFF_DATA", "../shared/data"))
     for path in options.configs:
         run(path.resolve(), options)

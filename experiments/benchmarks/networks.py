@@ -4,7 +4,7 @@
 
 The same sizes on both sides (128 features, 20 Gaussians, cosine cutoff of 5 Å; 6 interactions of
 SchNet, 3 of PaiNN), float32, random weights, lists made before the clock starts, one thread of the
-same core, in turns. SchNet is there twice: with filters between the nodes of an interpolation, as
+same core, in turns, both sides with an allocator that keeps freed memory. SchNet is there twice: with filters between the nodes of an interpolation, as
 by default, and with filter networks at every distance (``schnet_exact``); how far their forces on
 water differ, from each other and from double precision, stands beside. Inference: ethanol (9
 atoms), a dipeptide (42), liquid water (192). Training: steps of AdamW on batches of 10 of ethanol,
@@ -39,10 +39,16 @@ import numpy as np
 import optax
 
 from jaxff import bind, energy_and_forces
+from jaxff.allocation import keep_freed_memory
 from jaxff.data import as_frames, batches, read_frames, reference_energies
 from jaxff.networks import painn, schnet
 from jaxff.training import trainer, weighted
 
+# What keep_freed_memory does, for the peer.
+ALLOCATION = {
+    "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "268435456",
+    "MALLOC_TRIM_THRESHOLD_": "2147483647", "MALLOC_TOP_PAD_": "67108864",
+}  # fmt: skip
 HERE = Path(__file__).resolve().parent
 PEER = HERE.parent / "peers" / "schnetpack_speed.py"
 CUTOFF, MIXED, BUDGET = 5.0, 8, 3.0  # Å, batches, seconds of each measurement
@@ -149,7 +155,7 @@ def peer(python, kind, arrays):
         given, output = Path(folder, "batches.npz"), Path(folder, "peer.json")
         np.savez(given, **arrays)
         arguments = [kind, given, "--json", output, "--budget", str(BUDGET)]
-        subprocess.run([python, PEER, *arguments], check=True)
+        subprocess.run([python, PEER, *arguments], check=True, env={**os.environ, **ALLOCATION})
         found = json.loads(output.read_text())
     mixed = [found.pop(name) for name in list(found) if name.startswith("train_mixed")]
     return found | {"train_mixed": sum(mixed)}
@@ -182,6 +188,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--data", default=os.environ.get("JAXFF_DATA", "../shared/data"))
     options = parser.parse_args()
+    kept = keep_freed_memory()
     found = loaders(Path(options.data))
     arrays = {}
     for name, batched in found.items():
@@ -189,7 +196,7 @@ def main():
             own = f"{name}_{i}" if name == "train_mixed" else name
             arrays |= {f"{own}/{k}": v for k, v in plain(batched.batch(0, i)).items()}
     record = {
-        "date": date.today().isoformat(), "load": os.getloadavg()[0],
+        "kept_freed_memory": kept, "date": date.today().isoformat(), "load": os.getloadavg()[0],
         "machine": f"{platform.machine()}, 1 of {os.cpu_count()} cores",
         "versions": {p: version(p) for p in ("jaxff", "jax", "flax", "numpy")},
         "rounds": options.rounds, "mixed_batches": MIXED,

@@ -16,6 +16,7 @@ import jax
 import tyro
 
 from jaxff import io
+from jaxff.allocation import keep_freed_memory
 from jaxff.cli.console import complain, progress, say, warn
 from jaxff.cli.files import Count, Output, check_output
 from jaxff.cli.manual import manual
@@ -82,6 +83,7 @@ def train(
         check_output(json, (".json",), (config,))
     folder, log = _places(asked, output)
     _check_checkpoints(folder, resume, fresh)
+    keep_freed_memory()
     job = _prepared(asked)
     if job.model.spec is None:
         raise ValueError(f"{config}: this model cannot be written to a file")
