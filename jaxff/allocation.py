@@ -36,4 +36,5 @@ def keep_freed_memory() -> bool:
         _TRIM_THRESHOLD: 2**31 - 1,
         _TOP_PAD: _LARGE // 4,
     }
-    return all([library.mallopt(name, value) == 1 for name, value in wanted.items()])
+    done = [library.mallopt(name, value) == 1 for name, value in wanted.items()]
+    return all(done)

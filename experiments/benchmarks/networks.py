@@ -4,11 +4,12 @@
 
 The same sizes on both sides (128 features, 20 Gaussians, cosine cutoff of 5 Å; 6 interactions of
 SchNet, 3 of PaiNN), float32, random weights, lists made before the clock starts, one thread of the
-same core, in turns, both sides with an allocator that keeps freed memory. SchNet is there twice: with filters between the nodes of an interpolation, as
-by default, and with filter networks at every distance (``schnet_exact``); how far their forces on
-water differ, from each other and from double precision, stands beside. Inference: ethanol (9
-atoms), a dipeptide (42), liquid water (192). Training: steps of AdamW on batches of 10 of ethanol,
-and of 10 molecules of the eight of rMD17 (mean of eight batches; ours are padded to shapes of which
+same core, in turns, both sides with an allocator that keeps freed memory. SchNet is there twice:
+with filters between the nodes of an interpolation, as by default, and with filter networks at every
+distance (``schnet_exact``); how far their forces on water differ, from each other and from double
+precision, stands beside. Inference: ethanol (9 atoms), a dipeptide (42), liquid water (192).
+Training: steps of AdamW on batches of 10 of ethanol, and of 10 molecules of the eight of rMD17 (mean
+of eight batches; ours are padded to shapes of which
 there are at most six). CPU seconds, medians. The peer is run by the Python at PATH. The record goes
 to ``networks.json``.
 """
