@@ -8,10 +8,9 @@ same core, in turns, both sides with an allocator that keeps freed memory. SchNe
 with filters between the nodes of an interpolation, as by default, and with filter networks at every
 distance (``schnet_exact``); how far their forces on water differ, from each other and from double
 precision, stands beside. Inference: ethanol (9 atoms), a dipeptide (42), liquid water (192).
-Training: steps of AdamW on batches of 10 of ethanol, and of 10 molecules of the eight of rMD17 (mean
-of eight batches; ours are padded to shapes of which
-there are at most six). CPU seconds, medians. The peer is run by the Python at PATH. The record goes
-to ``networks.json``.
+Training: steps of AdamW on batches of 10 of ethanol, and of 10 molecules of the eight of rMD17
+(mean of eight batches; ours are padded to shapes of which there are at most six). CPU seconds,
+medians. The peer is run by the Python at PATH. The record goes to ``networks.json``.
 """
 
 import argparse
