@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import tempfile
+from collections import Counter
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -80,13 +81,17 @@ def draw(folder):
     """Validation errors against steps, with the published test errors."""
     plot = canvas.new_figure(9, 3.6)
     axes = plot.subplots(1, 2)
+    seen = Counter()
     for log in sorted(folder.glob("*.jsonl")):
-        entries, color = history(log), COLORS.get(log.stem.partition("_")[0], canvas.PURPLE)
+        kind = log.stem.partition("_")[0]
+        entries, color = history(log), COLORS.get(kind, canvas.PURPLE)
+        style = ("-", "--", "-.", ":")[seen[kind] % 4]
+        seen[kind] += 1
         for place, label in enumerate(("energy", "forces")):
             errors = [entry["errors"][label] for entry in entries]
             unit = training.metrics.unit_symbol(errors[0]["unit"])
             axes[place].loglog(
-                [entry["step"] for entry in entries], [row["mae"] for row in errors], color=color,
+                [entry["step"] for entry in entries], [row["mae"] for row in errors], color=color, ls=style,
                 label=f"{log.stem.replace('_', ', ')}, validation",
             )  # fmt: skip
             if log.stem in PUBLISHED:
