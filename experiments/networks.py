@@ -91,8 +91,8 @@ def draw(folder):
             errors = [entry["errors"][label] for entry in entries]
             unit = training.metrics.unit_symbol(errors[0]["unit"])
             axes[place].loglog(
-                [entry["step"] for entry in entries], [row["mae"] for row in errors], color=color, ls=style,
-                label=f"{log.stem.replace('_', ', ')}, validation",
+                [entry["step"] for entry in entries], [row["mae"] for row in errors], color=color,
+                ls=style, label=f"{log.stem.replace('_', ', ')}, validation",
             )  # fmt: skip
             if log.stem in PUBLISHED:
                 axes[place].axhline(
