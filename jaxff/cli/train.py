@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 import jax
+import numpy as np
 import tyro
 
 from jaxff import io
@@ -27,6 +28,7 @@ from jaxff.training import Job, Result, parameter_paths, prepare, read_config, t
 from jaxff.training.checkpoints import Checkpoints
 from jaxff.training.config import Config
 from jaxff.training.metrics import unit_symbol
+from jaxff.training.optimizers import named_schedule
 
 __all__ = ["train"]
 
@@ -89,6 +91,7 @@ def train(
         raise ValueError(f"{config}: this model cannot be written to a file")
     params = None if start_from is None else _parameters(job, start_from)
     _announce(job, folder, log)
+    job.check()  # before anything of an earlier run is removed
     if fresh:
         Checkpoints(folder).clear()
     result = _trained(job, folder, log, params)
@@ -155,6 +158,19 @@ def _announce(job: Job, folder: Path, log: Path) -> None:
         f"{job.steps} in all ({epochs:g} epochs), seed {training.seed}, on {jax.default_backend()}"
     )
     say(f"Log: {log}; checkpoints: {folder}")
+    _warn_of_rate(config, job.steps)
+
+
+def _warn_of_rate(config: Config, steps: int) -> None:
+    """Say which steps change nothing: those with a learning rate of zero."""
+    schedule = named_schedule(config.learning_rate)
+    places = np.unique(np.linspace(0, steps - 1, 101).astype(int)).tolist()
+    idle = [step for step in places if step > 0 and float(schedule(step)) == 0.0]
+    if idle:
+        warn(
+            f"the learning rate is zero in steps such as {idle[0]} of {steps}, which then change "
+            "nothing: does [learning_rate] fit the number of steps?"
+        )
 
 
 def _parameters(job: Job, path: Path) -> Any:

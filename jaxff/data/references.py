@@ -146,7 +146,12 @@ def _with_label(frames: Any, name: str) -> Iterable[tuple[int, Any]]:
             found += 1
             yield index, frame
     if not found:
-        raise ValueError(f"none of the {len(frames)} frames has the label {name!r}")
+        raise ValueError(
+            f"none of the {len(frames)} frames has the label {name!r}: name its key when opening "
+            "the file (energy_key, forces_key, ...)"
+            if len(frames)
+            else "there are no frames"
+        )
 
 
 def _compositions(frames: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -173,7 +178,9 @@ def _by_number(atomic: Mapping[str | int, float]) -> dict[int, float]:
     known = {}
     for element, energy in atomic.items():
         z = int(atomic_numbers([element])[0]) if isinstance(element, str) else int(element)
-        if not (1 <= z <= 118 and math.isfinite(energy)):
+        if not (
+            1 <= z <= 118 and isinstance(energy, int | float | np.number) and math.isfinite(energy)
+        ):
             raise ValueError(f"expected energies in eV by element, got {element!r}: {energy}")
         known[z] = float(energy)
     return known

@@ -77,6 +77,7 @@ class Survey:
         energies: Energy in eV, less the reference energies; NaN where there is none.
         fields: Total charges and numbers of unpaired electrons; NaN where they are not known.
         periodic: Whether some frame repeats.
+        geometries: Equal numbers for equal atoms at equal places, within one process.
     """
 
     sizes: Int[np.ndarray, " frames"]
@@ -86,6 +87,7 @@ class Survey:
     energies: Float[np.ndarray, " frames"]
     fields: dict[str, Float[np.ndarray, " frames"]]
     periodic: bool
+    geometries: Int[np.ndarray, " frames"]
 
 
 def survey(
@@ -112,12 +114,13 @@ def survey(
     energies = np.full(count, np.nan)
     present: dict[str, np.ndarray] = {}
     fields = {name: np.full(count, np.nan) for name in ("charge", "spin")}
-    periodic = False
+    periodic, geometries = False, np.zeros(count, np.int64)
     for index in range(count):
         item = prepared[index]
         frame = item.frame
         sizes[index] = len(frame.numbers)
         periodic |= frame.cell is not None
+        geometries[index] = _geometry(frame)
         for k, found in enumerate(item.pairs):
             pairs[index, k], most[index, k] = len(found.centers), found.most
         for name in frame.labels:
@@ -137,7 +140,12 @@ def survey(
                 f"({len(lacking)} of {count} frames lack it): say it in the file, or for all such "
                 f"frames by defaults={{{name!r}: 0.0}}"
             )
-    return Survey(sizes, pairs, most, present, energies, fields, periodic)
+    return Survey(sizes, pairs, most, present, energies, fields, periodic, geometries)
+
+
+def _geometry(frame: Frame) -> int:
+    arrays = (frame.numbers, frame.positions, frame.cell)
+    return hash(tuple(None if array is None else array.tobytes() for array in arrays))
 
 
 def _offset(frame: Frame, reference: np.ndarray | None, frames: Frames, index: int) -> float:

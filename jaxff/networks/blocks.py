@@ -28,6 +28,7 @@ __all__ = [
     "computed_once",
     "cutoff_values",
     "require_choice",
+    "require_positive",
     "shifted_softplus",
 ]
 
@@ -90,6 +91,17 @@ def require_choice(what: str, value: Any, known: Sequence[str] | dict[str, Any])
     """
     if value not in known:
         raise ValueError(f"{what} must be one of {sorted(known)}, got {value!r}")
+
+
+def require_positive(**counts: int) -> None:
+    """Refuse numbers of features, layers and the like below one.
+
+    Raises:
+        ValueError: Naming the number.
+    """
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
 
 
 def cutoff_values(

@@ -17,6 +17,7 @@ from jaxff.networks.blocks import (
     TotalEmbedding,
     cutoff_values,
     require_choice,
+    require_positive,
 )
 from jaxff.networks.graph import Edges
 from jaxff.networks.readouts import OUTPUTS
@@ -54,6 +55,7 @@ class RadialOptions:
 
     def __post_init__(self):
         require_choice("radial_basis", self.basis, RADIAL_BASES)
+        require_positive(radial_functions=self.functions)
         if self.cutoff is not None and not 0.0 < self.cutoff < math.inf:
             raise ValueError(f"cutoff must be a positive number in Å, got {self.cutoff}")
         if self.cutoff_function is not None:

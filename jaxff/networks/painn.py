@@ -12,6 +12,7 @@ from jaxff.networks.blocks import (
     SplitStack,
     computed_once,
     require_choice,
+    require_positive,
 )
 from jaxff.networks.graph import Edges, Graph
 from jaxff.networks.linen import from_linen
@@ -181,6 +182,7 @@ def painn(
         raise ValueError("PaiNN needs a cutoff in Å, got None")
     require_choice("head_activation", head_activation, ACTIVATIONS)
     totals, asked = uses(charge, spin), check_outputs(outputs)
+    require_positive(features=features, interactions=interactions, max_number=max_number)
     module = PaiNN(radial, features, interactions, head_activation, totals, asked, max_number)
     arguments = {
         **radial.arguments(),

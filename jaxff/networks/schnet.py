@@ -15,6 +15,7 @@ from jaxff.networks.blocks import (
     Dense,
     computed_once,
     require_choice,
+    require_positive,
     shifted_softplus,
 )
 from jaxff.networks.graph import Edges, Graph, all_pairs, graph
@@ -210,6 +211,9 @@ def schnet(
     require_choice("head_activation", head_activation, ACTIVATIONS)
     totals, asked = uses(charge, spin), check_outputs(outputs)
     channels = features if filters is None else filters
+    require_positive(
+        features=features, interactions=interactions, filters=channels, max_number=max_number
+    )
     nodes = _filter_nodes(filter_nodes, radial, channels)
     module = SchNet(
         radial, nodes, features, channels, interactions, head_activation, totals, asked, max_number

@@ -42,16 +42,18 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import jax
 
 from jaxff.potential import Potential
+from jaxff.training.checks import check_plan
 from jaxff.training.fit import fit
+from jaxff.training.loop import trainer
 from jaxff.training.losses import Loss, Term, weighted
 from jaxff.training.models import build_model
 from jaxff.training.optimizers import named_optimizer, named_schedule
-from jaxff.training.options import check_names, record
+from jaxff.training.options import check_names, record, typed
 from jaxff.training.run import Result
 from jaxff.training.sections import Data, Training
 
@@ -110,6 +112,17 @@ class Config:
         """The loss."""
         return weighted(**{name: _term(name, value) for name, value in self.loss.items()})
 
+    def devices(self) -> list[Any] | None:
+        """Devices to train on; ``None`` for the default one.
+
+        Raises:
+            ValueError: If this machine has fewer.
+        """
+        count, present = self.training.devices, jax.devices()
+        if not 1 <= count <= len(present):
+            raise ValueError(f"[training] devices must be 1 to {len(present)}, got {count}")
+        return None if count == 1 else present[:count]
+
     def fit(
         self, train: Any, valid: Any = None, *, potential: Any = None, **options: Any
     ) -> Result:
@@ -123,7 +136,7 @@ class Config:
         """
         chosen = {each.name: getattr(self.training, each.name) for each in fields(Training)}
         chosen["ema"] = chosen["ema"] or None
-        chosen["devices"] = _devices(self.training.devices)
+        chosen["devices"] = self.devices()
         for name in ("checkpoints", "log"):
             if chosen[name] is not None:
                 chosen[name] = self.folder / chosen[name]
@@ -132,15 +145,6 @@ class Config:
             optimizer=self.optimizer, learning_rate=self.learning_rate, settings=self.settings,
             **{**chosen, **options},
         )  # fmt: skip
-
-
-def _devices(count: int) -> list[Any] | None:
-    if count == 1:
-        return None
-    present = jax.devices()
-    if not 1 <= count <= len(present):
-        raise ValueError(f"[training] devices must be 1 to {len(present)}, got {count}")
-    return present[:count]
 
 
 def read_config(path: str | os.PathLike) -> Config:
@@ -174,10 +178,22 @@ def _config(content: dict[str, Any], folder: Path) -> Config:
     if "data" in content:
         made["data"] = _data(content["data"])
     config = Config(**made, folder=folder, content=content)
-    named_optimizer(config.optimizer, named_schedule(config.learning_rate))
-    config.terms()
-    config.potential()
+    _check_training(config)
     return config
+
+
+def _check_training(config: Config) -> None:
+    """Make what a run is made of, once: whatever is wrong with it is found before data are read."""
+    own, loss = config.training, config.terms()
+    optimizer = named_optimizer(config.optimizer, named_schedule(config.learning_rate))
+    trainer(
+        config.potential(), loss, optimizer, ema=own.ema or None, clip=own.clip,
+        accumulate=own.accumulate,
+    )  # fmt: skip
+    check_plan(
+        loss, monitor=own.monitor, units=own.units, patience=own.patience, plateau=own.plateau,
+        has_valid=config.data is None or config.data.valid is not None,
+    )  # fmt: skip
 
 
 def _data(content: Any) -> Data:
@@ -200,10 +216,14 @@ def _term(name: str, value: Any) -> float | Term:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"[loss] {name} must be a weight or a table, got {value!r}")
         return value
+    hints = get_type_hints(Term)
     known = [each.name for each in fields(Term) if each.name not in ("label", "per_atom")]
     check_names(f"[loss] {name}: option", value, known)
-    options = dict(value)
-    if isinstance(options.get("weight"), Mapping):
-        options["weight"] = named_schedule(options["weight"])
+    options: dict[str, Any] = {
+        key: named_schedule(own)
+        if key == "weight" and isinstance(own, Mapping)
+        else typed(hints[key], own, f"[loss] {name} {key}")
+        for key, own in value.items()
+    }
     per_atom = name.endswith("_per_atom")
     return Term(name.removesuffix("_per_atom"), per_atom=per_atom, **options)

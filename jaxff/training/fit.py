@@ -8,6 +8,7 @@ import jax
 
 from jaxff.potential import Potential
 from jaxff.training.checkpoints import Checkpoints
+from jaxff.training.checks import check_course, check_plan
 from jaxff.training.epochs import Epochs, Shuffled
 from jaxff.training.journal import Plateau
 from jaxff.training.loop import trainer
@@ -103,10 +104,14 @@ def fit(
         ValueError: For arguments that make no sense, data without the labels of the loss, or a
             folder of checkpoints of another run.
     """
-    if (steps is None) == (epochs is None) or (steps or epochs or 0) < 1:
-        raise ValueError(f"give a positive number of steps or epochs, got {steps=} and {epochs=}")
-    if valid is None and (patience is not None or plateau is not None):
-        raise ValueError("patience and plateau look at validation: give batches for it")
+    check_course(
+        steps=steps, epochs=epochs, seed=seed, keep=keep, validate_every=validate_every,
+        checkpoint_every=checkpoint_every, patience=patience,
+    )  # fmt: skip
+    check_plan(
+        loss, monitor=monitor, units=units or {}, patience=patience, plateau=plateau,
+        has_valid=valid is not None,
+    )  # fmt: skip
     own_rate = is_optimizer(optimizer)
     schedule = None if own_rate else named_schedule(learning_rate)
     made = trainer(
@@ -121,8 +126,8 @@ def fit(
         every if checkpoint_every is None else checkpoint_every, units or {}, seed,
         dict(settings or {}), report, stop,
     )  # fmt: skip
-    if min(len(data), plan.validate_every, plan.checkpoint_every) < 1:
-        raise ValueError("training needs batches, and positive intervals")
+    if not len(data):
+        raise ValueError("training needs batches, got none")
     if plan.checkpoints is not None and not resume and plan.checkpoints.steps:
         raise ValueError(
             f"{plan.checkpoints.folder} holds checkpoints: name another folder, or resume=True"

@@ -167,6 +167,8 @@ class Loss:
         names = [term.name for term in self.terms]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"a loss needs terms of different names, got {names}")
+        if not any(callable(term.weight) or term.weight > 0 for term in self.terms):
+            raise ValueError(f"a loss needs a weight above zero, got zero for {', '.join(names)}")
 
     @property
     def labels(self) -> tuple[str, ...]:

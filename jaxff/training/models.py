@@ -2,13 +2,17 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 from jaxff import descriptors
 from jaxff.potential import Potential
 from jaxff.training.optimizers import nearest
+from jaxff.training.options import alternatives, typed
 
 __all__ = ["build_model", "model_builders"]
+
+
+_SCALARS = {int, float, bool, str}  # of other arguments the builders know more than annotations
 
 
 def model_builders() -> dict[str, Callable[..., Potential]]:
@@ -57,6 +61,10 @@ def _build(kind: str, spec: Any, builders: Mapping[str, Callable[..., Any]]) -> 
                 f"{kind} {name!r} has no argument {key!r}{nearest(key, parameters)}; it has "
                 f"{', '.join(parameters)}"
             )
+    hints = get_type_hints(builders[name])
+    for key, value in arguments.items():
+        if value is not None and set(alternatives(hints.get(key, Any))) <= _SCALARS:
+            arguments[key] = typed(hints[key], value, f"{kind} {name!r}: {key}")
     try:
         return builders[name](**arguments)
     except TypeError as error:

@@ -46,13 +46,21 @@ def named_schedule(spec: float | str | Mapping[str, Any] | Schedule) -> Schedule
 
     if callable(spec):
         return spec
-    if isinstance(spec, int | float):
+    if isinstance(spec, int | float) and not isinstance(spec, bool):
         if not 0 <= spec < float("inf"):
             raise ValueError(f"a constant schedule must not be negative, got {spec}")
         return optax.constant_schedule(float(spec))
     name, options = _split(spec, "schedule")
     known = {n: getattr(optax, f"{n}_schedule", getattr(optax, n, None)) for n in SCHEDULES}
-    return _call("schedule", known, name.removesuffix("_schedule"), options)
+    if isinstance(steps := options.get("boundaries_and_scales"), Mapping):
+        # Keys of a file are texts.
+        options["boundaries_and_scales"] = {int(step): scale for step, scale in steps.items()}
+    schedule = _call("schedule", known, name.removesuffix("_schedule"), options)
+    try:
+        float(schedule(0))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"schedule {name!r} of {options} gives no number: {error}") from error
+    return schedule
 
 
 def named_optimizer(spec: str | Mapping[str, Any] | Any, learning_rate: Schedule) -> Any:
@@ -81,7 +89,7 @@ def named_optimizer(spec: str | Mapping[str, Any] | Any, learning_rate: Schedule
 def _split(spec: Any, kind: str) -> tuple[str, dict[str, Any]]:
     if isinstance(spec, str):
         return spec, {}
-    if not isinstance(spec, Mapping) or "name" not in spec:
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str):
         raise ValueError(
             f'{kind} must be a name, {{"name": ..., option: value}} or an object of optax, got '
             f"{spec!r}"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Union
 
 from jaxff.training.optimizers import nearest
 
-__all__ = ["Option", "check_names", "documented", "record"]
+__all__ = ["Option", "alternatives", "check_names", "documented", "record", "typed"]
 
 
 class Option(NamedTuple):
@@ -53,7 +53,7 @@ def record(kind: Any, content: Any, where: str) -> Any:
     missing = [each.name for each in needed if each.name not in content]
     if missing:
         raise ValueError(f"{where} needs {', '.join(missing)}")
-    return kind(**{k: _value(hints[k], v, f"{where} {k}") for k, v in content.items()})
+    return kind(**{k: typed(hints[k], v, f"{where} {k}") for k, v in content.items()})
 
 
 def check_names(what: str, content: Mapping[str, Any], known: list[str]) -> None:
@@ -77,7 +77,7 @@ def documented(kind: Any) -> list[Option]:
         default = each.default
         if default is MISSING and each.default_factory is not MISSING:
             default = each.default_factory()
-        choices = _choices(hints[each.name])
+        choices = alternatives(hints[each.name])
         tables = [choice for choice in choices if is_dataclass(choice)]
         table = tables[0] if tables else None
         words = _words(choices)
@@ -107,9 +107,13 @@ def _texts(kind: Any) -> dict[str, str]:
     return texts
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
-    """The value in the type of the option."""
-    choices = _choices(hint)
+def typed(hint: Any, value: Any, where: str) -> Any:
+    """The value in the type of the option.
+
+    Raises:
+        ValueError: If it is of another type.
+    """
+    choices = alternatives(hint)
     for choice in choices:
         origin = typing.get_origin(choice) or choice
         if is_dataclass(choice) and isinstance(value, dict):
@@ -125,7 +129,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     raise ValueError(f"{where} must be {_words(choices)}, got {value!r}")
 
 
-def _choices(hint: Any) -> tuple[Any, ...]:
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, less that of ``None``; of another type the type alone."""
     union = typing.get_origin(hint) in (Union, types.UnionType)
     choices = typing.get_args(hint) if union else (hint,)
     return tuple(choice for choice in choices if choice is not type(None))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from jaxff.training.checks import check_course
 from jaxff.training.journal import Plateau
 
 __all__ = ["Data", "Part", "Source", "Training"]
@@ -70,6 +71,9 @@ class Data(Source):
 
     ``train``, ``valid`` and ``test`` are a count, a fraction below 1, the path of a file, or a
     table.
+
+    Raises:
+        ValueError: For numbers out of range.
     """
 
     train: Part = field(default_factory=Part)
@@ -101,13 +105,20 @@ class Data(Source):
     reference_energies: bool | dict[str, Any] = True
     """Take energies of the elements off, by least squares over the training frames, and add them in the model again; or energies of atoms in eV, as in { H = -13.6 }, others by least squares; or false."""  # noqa: E501
 
+    def __post_init__(self) -> None:
+        least = {"seed": 0, "batch_size": 1, "valid_batch_size": 1, "max_compilations": 1,
+                 "cache_gb": 0, "prefetch": 0}  # fmt: skip
+        for name, bound in least.items():
+            if (value := getattr(self, name)) is not None and value < bound:
+                raise ValueError(f"[data] {name} must be at least {bound}, got {value}")
+
 
 @dataclass(frozen=True)
 class Training:
     """The section ``[training]``: options of :func:`jaxff.training.fit`, with the same meaning.
 
     Raises:
-        ValueError: Unless there are steps or epochs.
+        ValueError: For numbers out of range, or unless there are steps or epochs.
     """
 
     steps: int | None = None
@@ -148,8 +159,11 @@ class Training:
     """Units to report errors in, by label; those of an npz file unless said otherwise."""
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.epochs is None) or (self.steps or self.epochs or 0) < 1:
-            raise ValueError(
-                "[training] needs a positive number of steps or of epochs, got "
-                f"steps = {self.steps} and epochs = {self.epochs}"
-            )
+        try:
+            check_course(
+                steps=self.steps, epochs=self.epochs, seed=self.seed, keep=self.keep,
+                validate_every=self.validate_every, checkpoint_every=self.checkpoint_every,
+                patience=self.patience,
+            )  # fmt: skip
+        except ValueError as error:
+            raise ValueError(f"[training] {error}") from error

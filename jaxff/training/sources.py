@@ -77,8 +77,9 @@ def open_parts(data: Data, folder: Path) -> Parts:
     for key, parts in groups.items():
         indices = _chosen(files[key], parts, data, folder)
         found |= {name: Subset(files[key], each) for name, each in indices.items()}
-    for path in {part.path for part in wanted.values()}:
-        _check_disjoint({n: found[n].indices for n, part in wanted.items() if part.path == path})
+    places = {name: _places(part, folder) for name, part in wanted.items()}
+    for place in set(places.values()):
+        _check_disjoint({name: found[name].indices for name in wanted if places[name] == place})
     units = _file_units(found["train"].frames)
     return Parts(found["train"], found.get("valid"), found.get("test"), units)
 
@@ -96,9 +97,14 @@ def _with_defaults(part: Part, data: Data) -> Part:
 def _opened(source: Source, folder: Path, where: str) -> Frames:
     if source.path is None:
         raise ValueError(f"{where} needs a path, its own or that of [data]")
-    paths = (source.path,) if isinstance(source.path, str) else source.path
-    each = [open_source(source, _resolved(path, folder)) for path in paths]
+    each = [open_source(source, path) for path in _places(source, folder)]
     return each[0] if len(each) == 1 else Concatenation(each)
+
+
+def _places(source: Source, folder: Path) -> tuple[Path, ...]:
+    """The files, however they are spelt."""
+    paths = (source.path,) if isinstance(source.path, str) else source.path or ()
+    return tuple(_resolved(path, folder).resolve() for path in paths)
 
 
 def _resolved(path: str, folder: Path) -> Path:

@@ -1,16 +1,18 @@
 """A configuration carried out: frames, batches, reference energies, training, test."""
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxff.data.batches import Batches, batches
 from jaxff.data.frames import Frames
 from jaxff.data.references import ReferenceEnergies, reference_energies
-from jaxff.potential import Potential, scale_shift
+from jaxff.potential import Potential, bind, scale_shift
 from jaxff.training.config import Config
 from jaxff.training.run import Result
 from jaxff.training.sections import Data
@@ -58,6 +60,23 @@ class Job:
             batch = jax.tree.map(lambda leaf: leaf[0], batch)
         given = jax.tree.map(jnp.asarray, (batch.system, batch.neighbors))
         return jax.eval_shape(lambda key: self.network.init(key, *given), jax.random.key(0))
+
+    def check(self) -> None:
+        """See that the loss can be computed here; nothing is.
+
+        Raises:
+            ValueError: If the model does not take such frames, or lacks what the loss needs, or
+                there are fewer devices than asked for.
+        """
+        self.config.devices()
+        batch, loss = self.train.batch(0, 0), self.config.terms()
+        if self.config.training.accumulate * self.config.training.devices > 1:
+            batch = jax.tree.map(lambda leaf: leaf[0], batch)
+        batch = jax.tree.map(jnp.asarray, batch)
+        jax.eval_shape(
+            lambda params: loss(bind(self.network, params), batch, key=jax.random.key(0)),
+            self.parameter_shapes(),
+        )
 
     def parameters(self) -> int:
         """Number of parameters."""
@@ -110,6 +129,8 @@ def prepare(config: Config, progress: Callable[[str, int, int], None] | None = N
             config, data, network, reference, frames, name,
             None if progress is None else _counted(progress, name, len(frames)),
         )  # fmt: skip
+    _warn_of_repeats(loaders["train"], [loaders[name] for name in ("valid", "test")])
+    _warn_of_loners(loaders["train"])
     values = None if reference is None else reference.values
     model = network if values is None else scale_shift(network, 1.0, values)
     units = {**_known(parts, config), **config.training.units}
@@ -158,6 +179,30 @@ def _batches(
         )
     except ValueError as error:
         raise ValueError(f"[data] {name}: {error}") from error
+
+
+def _warn_of_repeats(train: Batches, others: Sequence[Batches | None]) -> None:
+    """Equal geometries on both sides make errors look smaller than they are."""
+    known = train.found.geometries
+    repeats = sum(int(np.isin(own.found.geometries, known).sum()) for own in others if own)
+    if repeats:
+        warnings.warn(
+            f"{repeats} validation or test frames repeat training frames: errors look too small",
+            stacklevel=3,
+        )
+
+
+def _warn_of_loners(train: Batches) -> None:
+    """A network with a cutoff knows nothing of atoms without neighbours but their element."""
+    found = train.found
+    for cutoff, pairs in zip(train.plan.cutoffs, found.pairs.T, strict=True):
+        if alone := int(((pairs == 0) & (found.sizes > 1)).sum()):
+            warnings.warn(
+                f"{alone} of {len(pairs)} training frames of several atoms have no pair within the "
+                f"cutoff of {cutoff:g} Å: their forces are zero; is it too small, or the length "
+                "unit wrong?",
+                stacklevel=3,
+            )
 
 
 def _counted(

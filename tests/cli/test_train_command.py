@@ -14,7 +14,7 @@ from jaxff import cli
 from jaxff.cli import train as command
 from jaxff.data import npz
 from jaxff.interfaces.ase import JaxffCalculator
-from jaxff.training import prepare, read_config
+from jaxff.training import Checkpoints, prepare, read_config
 
 KCAL = 0.0433641153087705
 CONFIG = """
@@ -57,7 +57,7 @@ def _write_water(path):
     np.savez(
         path, type="d", name="water", theory="springs", z=np.array([8, 1, 1]), R=places,
         E=energy / KCAL, F=forces / KCAL, e_unit="kcal/mol", r_unit="Ang",
-        split_test=np.arange(50, 60),
+        split_test=np.arange(50, 60), D=np.zeros((60, 3)),
     )  # fmt: skip
 
 
@@ -207,6 +207,8 @@ def test_what_cannot_be_is_refused_before_the_work(trained):
     config = folder / "run.toml"
     (folder / "wide.toml").write_text(CONFIG.replace("features = 4", "features = 5"))
     (folder / "bare.toml").write_text("[model" + CONFIG.partition("[model")[2])
+    dipoles = CONFIG.replace("[data]", '[data]\nlabels = { dipole = ["D", "e*Ang"] }')
+    (folder / "dipole.toml").write_text(dipoles.replace("[loss]", "[loss]\ndipole = 1.0"))
     for arguments, words in (
         ((), "jaxff train CONFIG.toml"),
         ((config, "--resume", "--fresh"), "not both"),
@@ -215,6 +217,7 @@ def test_what_cannot_be_is_refused_before_the_work(trained):
         ((config, "-o", folder / "model.npz"), "must end in .safetensors"),
         ((config, "-o", folder / "new.safetensors", "--resume"), "no checkpoints to go on from"),
         ((config, "-o", folder / "new.safetensors", "--steps", 0), "positive number of steps"),
+        ((folder / "dipole.toml", "-o", folder / "run.safetensors", "--fresh"), "dipole"),
         (
             (folder / "wide.toml", "--start-from", folder / "run.safetensors"),
             "a model of another network: parameter embedding",
@@ -222,5 +225,6 @@ def test_what_cannot_be_is_refused_before_the_work(trained):
     ):
         code, _, err = run("train", *arguments)
         assert (code, words in err) == (2, True), err
+    assert Checkpoints(folder / "run.checkpoints").steps  # --fresh has not removed them
     code, out, _ = run("train", "--template")
     assert (code, "[training]" in out) == (0, True)

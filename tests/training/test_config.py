@@ -117,6 +117,23 @@ def test_a_file_says_what_arguments_say(write, tmp_path, monkeypatch):
         ('"sgd"', '"sdg"', r"unknown optimizer 'sdg' \(did you mean 'sgd'"),
         ("\ndecay_rate", "\nrate", "schedule 'exponential_decay' has no option 'rate'"),
         ("transition_steps = 2", "transition_steps = '2'", "schedule 'exponential_decay': "),
+        ("ema = 0", "ema = 1", "ema must be from 0 to below 1, got 1"),
+        ("ema = 0", "seed = -1", r"\[training\] seed must not be negative"),
+        ("ema = 0", "patience = 0", r"\[training\] patience must be at least 1, got 0"),
+        ("ema = 0", "validate_every = 0", "validate_every must be at least 1"),
+        ("ema = 0", 'monitor = "force/mae"', "monitor must be one of loss, energy/mae, .*forces/"),
+        ("kcal/mol/Ang", "kcal", "forces"),
+        ("[loss]", "[data]\ntrain = 'a.npz'\n[loss]", "patience, plateau and monitor look at"),
+        ("[loss]", "[data]\ntrain = 2\nprefetch = -1\n[loss]", r"\[data\] prefetch must be at l"),
+        (
+            "stiffness = 2",
+            "stiffness = '2'",
+            "stiffness must be a number, got '2'",
+        ),
+        ("weight = 2", "weight = '2'", r"\[loss\] forces weight must be a number"),
+        ("delta = 0.7", "delta = '1'", r"\[loss\] forces delta must be a number, got '1'"),
+        ("0.5\nforces = {weight = 2", "0\nforces = {weight = 0", "needs a weight above zero"),
+        ('"sgd"', "3", "optimizer must be a name"),
         ("[loss]", "[[loss]]", r"a section \[loss\] is needed"),
         ("[loss]", "[loss", "not a TOML file"),
         (
@@ -130,6 +147,15 @@ def test_what_is_wrong_is_named_with_the_file(write, old, new, message):
     assert old in TEXT
     with pytest.raises(ValueError, match=rf"run\.toml: .*{message}"):
         read_config(write(TEXT.replace(old, new, 1)))
+
+
+def test_steps_of_a_schedule_are_keys_of_a_file():
+    schedule = named_schedule(
+        {"name": "piecewise_constant", "init_value": 1.0, "boundaries_and_scales": {"10": 0.1}}
+    )
+    assert [float(schedule(step)) for step in (9, 11)] == pytest.approx([1.0, 0.1])
+    with pytest.raises(ValueError, match=r"'cosine_decay' of .* gives no number"):
+        named_schedule({"name": "cosine_decay", "init_value": "1e-3", "decay_steps": 10})
 
 
 def test_every_option_is_documented_and_known_to_fit():

@@ -259,7 +259,7 @@ def test_nonsense_is_refused(records):
         ({"steps": 1, "epochs": 1}, "steps or epochs"),
         ({"epochs": 1, "patience": 1}, "look at validation"),
         ({"epochs": 1, "optimizer": "adamm"}, "unknown optimizer"),
-        ({"epochs": 1, "validate_every": 0}, "positive intervals"),
+        ({"epochs": 1, "validate_every": 0}, "validate_every must be at least 1"),
     ):
         with pytest.raises(ValueError, match=message):
             fit(SPRING, records[:1], loss=LOSS, **options)

@@ -132,6 +132,10 @@ def test_files_of_their_own_inherit_and_override(folder, monkeypatch):
             "train and test must be disjoint, but share 3 frames",
         ),
         (
+            'train = {path = "water.npz"}\ntest = {path = "./water.npz"}',
+            "train and test must be disjoint, but share 40 frames",
+        ),
+        (
             'path = "water.npz"\ntrain = {split = "split_a", count = 4}',
             "4 frames of 'split_a' asked for, 3 left",
         ),
@@ -145,6 +149,18 @@ def test_files_of_their_own_inherit_and_override(folder, monkeypatch):
 def test_what_is_wrong_with_the_data_is_named(folder, data, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         prepare(config(folder, data + "\nreference_energies = false"))
+
+
+def test_frames_that_make_errors_look_small_or_have_no_pairs_are_told_of(folder):
+    copied = np.load(folder / "water.npz")
+    np.savez(folder / "copy.npz", **{name: copied[name] for name in copied})
+    data = 'train = {path = "water.npz", count = 30}\ntest = {path = "copy.npz", count = 20}'
+    with pytest.warns(UserWarning, match="frames repeat training frames") as said:
+        job = prepare(config(folder, data, TEXT.replace("3.0", "0.1")))
+    first, second = (str(each.message) for each in said)
+    places = [sorted(numbers(getattr(job, name)._prepared.frames)) for name in ("train", "test")]
+    assert first.startswith(f"{len(set(places[0]) & set(places[1]))} validation or test frames")
+    assert second.startswith("30 of 30 training frames of several atoms have no pair within")
 
 
 def test_batches_follow_from_the_configuration(folder):
