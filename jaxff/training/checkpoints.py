@@ -67,22 +67,28 @@ class Checkpoints:
             step: Its name; one of the same step is replaced.
             tree: Pytree of arrays and keys.
             record: Values that JSON can hold.
+
+        Raises:
+            OSError: If it cannot be written; those before it are as they were.
         """
         import orbax.checkpoint as ocp
 
         arrays = _on_host(tree)
         content = {**record, _LAYOUT: _layout(arrays)}
         content[_DIGEST] = _digest(arrays, content)
-        if step in self._manager.all_steps():
-            self._manager.delete(step)
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                tree=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(content)
-            ),
-            force=True,
+        items = ocp.args.Composite(
+            tree=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(content)
         )
-        self._manager.wait_until_finished()
+        try:
+            if step in self._manager.all_steps():
+                self._manager.delete(step)
+            self._manager.save(step, args=items, force=True)
+            self._manager.wait_until_finished()
+        except (OSError, ValueError, RuntimeError) as error:  # orbax has no one type for it
+            raise OSError(
+                f"{self.folder}: the checkpoint of step {step} could not be written "
+                f"({' '.join(str(error).split())[-200:]}); mend that and go on from the one before"
+            ) from error
 
     def clear(self) -> None:
         """Remove them all; what is damaged and set aside stays."""

@@ -63,4 +63,7 @@ def check_plan(
     if monitor not in known:
         raise ValueError(f"monitor must be one of {', '.join(known)}; got {monitor!r}")
     for name, unit in units.items():
-        quantity(name).factor(unit)
+        try:
+            quantity(name).factor(unit)
+        except ValueError as error:
+            raise ValueError(f"units, {name}: {error}") from error

@@ -89,7 +89,8 @@ class Course:
         for name, values in found.items():
             total = self.sums.get(name, 0.0)
             # One by one, so that it is the same sum however the steps were grouped.
-            for value in np.asarray(values[:count], float).reshape(count, -1).mean(axis=1).tolist():
+            rows = np.asarray(values, float).reshape(len(values), -1)[:count]
+            for value in rows.mean(axis=1).tolist():
                 total += value
             self.sums[name] = total
         self.count += count

@@ -1,5 +1,6 @@
 """The loop over steps behind :func:`jaxff.training.fit`."""
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -241,7 +242,14 @@ class Run:
             plan.steps.potential, plan.steps.loss, self.state.averaged, in_order(plan.valid),
             step=course.step, units=plan.units,
         )  # fmt: skip
-        best = course.judge(_monitored(plan.monitor, measured), plan.plateau)
+        value = _monitored(plan.monitor, measured)
+        if math.isnan(value):
+            self._save()
+            raise FloatingPointError(
+                f"validation after step {course.step} gives {plan.monitor} = nan, though training "
+                "is finite: has it elements that the model does not know?"
+            )
+        best = course.judge(value, plan.plateau)
         if best:
             self.best = jax.tree.map(jnp.copy, self.state.averaged)
         rate = jnp.full_like(self.state.rate, course.rate)

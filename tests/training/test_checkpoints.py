@@ -52,6 +52,19 @@ def test_what_is_read_is_what_was_written_and_the_last_are_kept(tmp_path, tree, 
     same(found.tree, changed(tree, 50))
 
 
+def test_what_cannot_be_written_is_said(tmp_path, tree, monkeypatch):
+    kept = Checkpoints(tmp_path)
+    kept.save(1, tree, {})
+
+    def fail(*args, **kwargs):
+        raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
+
+    monkeypatch.setattr(kept._manager, "save", fail)
+    with pytest.raises(OSError, match=r"checkpoint of step 2 could not .* No space left"):
+        kept.save(2, tree, {})
+    assert Checkpoints(tmp_path).restore(tree).step == 1
+
+
 @pytest.mark.parametrize("damage", ["cut off", "flipped", "record", "missing"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, tree, damage):
     kept = Checkpoints(tmp_path)

@@ -227,6 +227,17 @@ def test_frames_of_a_file_that_break_a_run_are_named(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, state[:3], before[:3])
 
 
+def test_what_is_not_finite_at_once_is_named(records):
+    labels = records[0].labels
+    bad = records[0]._replace(labels={**labels, "forces": labels["forces"] * 1e200})
+    with pytest.raises(NotFiniteError, match=r"step 1 .* batch 0 of epoch 0"):
+        fit(SPRING, [bad] * 4, **OPTIONS)
+    system = records[4].system
+    unknown = records[4]._replace(system=system.replace(positions=system.positions * np.nan))
+    with pytest.raises(FloatingPointError, match="validation after step 4 gives loss = nan"):
+        fit(SPRING, records[:4], [unknown], **OPTIONS)
+
+
 def test_the_best_is_kept_and_patience_ends_a_run(records):
     found = fit(SPRING, records[:4], records[4:], loss=LOSS, optimizer="sgd", ema=None, epochs=50,
                 learning_rate=lambda step: jnp.where(step < 4, 0.01, 0.2), patience=2,
