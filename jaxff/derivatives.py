@@ -243,7 +243,8 @@ def _with_field(energy_fn: EnergyFn, system: System, neighbors: Any) -> tuple[Sy
     if not depends:
         raise ValueError(
             "this potential does not depend on system.electric_field, so its derivative by the "
-            "field is undefined, not zero; add a potential that reads the field"
+            "field is undefined, not zero; add a potential that reads the field, or, for a dipole, "
+            "take a network with outputs=['dipole']"
         )
     return system, field
 

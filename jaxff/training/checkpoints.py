@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,10 +91,41 @@ class Checkpoints:
                 f"({' '.join(str(error).split())[-200:]}); mend that and go on from the one before"
             ) from error
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other runs out of the folder; a run that is killed leaves it free.
+
+        Where there are no such locks (Windows, some network file systems), nothing is kept out.
+
+        Raises:
+            BlockingIOError: If another run is at it.
+        """
+        try:
+            import fcntl
+        except ImportError:
+            yield
+            return
+        with (self.folder / ".lock").open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BlockingIOError(
+                    f"{self.folder}: another run is writing its checkpoints here: wait for its "
+                    "end, or name another folder"
+                ) from error
+            except OSError:  # a file system without locks
+                pass
+            yield
+
     def clear(self) -> None:
-        """Remove them all; what is damaged and set aside stays."""
-        for step in self.steps:
-            self._manager.delete(step)
+        """Remove them all; what is damaged and set aside stays.
+
+        Raises:
+            BlockingIOError: If a run is at it.
+        """
+        with self.alone():
+            for step in self.steps:
+                self._manager.delete(step)
 
     def restore(self, like: Any) -> Restored | None:
         """The newest checkpoint that is whole, or ``None`` if there is none.

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -103,6 +104,7 @@ def fit(
             before it is in the exception and in the newest checkpoint.
         ValueError: For arguments that make no sense, data without the labels of the loss, or a
             folder of checkpoints of another run.
+        BlockingIOError: If another run is writing its checkpoints there.
     """
     check_course(
         steps=steps, epochs=epochs, seed=seed, keep=keep, validate_every=validate_every,
@@ -134,4 +136,5 @@ def fit(
         )
     first = next(iter(data.epoch(0, 0)))
     state = made.init(jax.random.key(seed), first, params)
-    return Run(plan, state).finish(log, progress)
+    with nullcontext() if plan.checkpoints is None else plan.checkpoints.alone():
+        return Run(plan, state).finish(log, progress)

@@ -52,6 +52,16 @@ def test_what_is_read_is_what_was_written_and_the_last_are_kept(tmp_path, tree, 
     same(found.tree, changed(tree, 50))
 
 
+def test_two_runs_do_not_share_a_folder(tmp_path, tree):
+    one, other = Checkpoints(tmp_path), Checkpoints(tmp_path)
+    with one.alone():
+        one.save(1, tree, {})
+        with pytest.raises(BlockingIOError, match="another run is writing its checkpoints here"):
+            other.clear()
+    with other.alone():
+        assert one.restore(tree).step == 1
+
+
 def test_what_cannot_be_written_is_said(tmp_path, tree, monkeypatch):
     kept = Checkpoints(tmp_path)
     kept.save(1, tree, {})
