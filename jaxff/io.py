@@ -74,6 +74,7 @@ _BUILDERS = {
     **{name: build for name, (_, build) in descriptors.BUILDERS.items()},
     "lennard_jones": physics.lennard_jones,
     "morse": physics.morse,
+    "trainable_zbl": physics.trainable_zbl,
     "zbl": physics.zbl,
     "add": lambda potentials: add(*potentials),
     "scale_shift": lambda potentials, scale, shift: scale_shift(

@@ -4,11 +4,12 @@ Distances and cutoffs are in Å, values without unit. All are differentiable eve
 derivatives at and beyond the cutoff; how many of those vanish at the cutoff is said at each.
 """
 
+import jax
 import jax.numpy as jnp
 
 from jaxff.types import Array, Float
 
-__all__ = ["bump", "cosine", "polynomial", "smoothstep", "switching"]
+__all__ = ["bump", "cosine", "polynomial", "smooth_switching", "smoothstep", "switching"]
 
 
 def cosine(distances: Float[Array, "*shape"], cutoff: float) -> Float[Array, "*shape"]:
@@ -78,10 +79,38 @@ def switching(
         Eastman et al., PLOS Comput. Biol. 13, e1005659 (2017), doi:10.1371/journal.pcbi.1005659
         (OpenMM, whose switching function this is).
     """
+    return _quintic(jnp.clip(_progress(distances, onset, cutoff), 0.0, 1.0))
+
+
+def smooth_switching(
+    distances: Float[Array, "*shape"], onset: float, cutoff: float
+) -> Float[Array, "*shape"]:
+    r"""1 up to the onset, 0 from the cutoff on; all derivatives vanish at both ends.
+
+    Between them :math:`\sigma(1 - t)/[\sigma(1 - t) + \sigma(t)]` with :math:`\sigma(x) =
+    e^{-1/x}` and :math:`t = (r - r_{on})/(r_c - r_{on})`.
+
+    Raises:
+        ValueError: Unless 0 <= onset < cutoff.
+    Reference:
+        Unke et al., Nat. Commun. 12, 7273 (2021), doi:10.1038/s41467-021-27504-0.
+    """
+    t = _progress(distances, onset, cutoff)
+    # Within this margin the function differs from 0 or 1 by less than exp(-126), and the fractions
+    # below would lose their derivatives.
+    margin = 1.0 / 128.0
+    between = (t > margin) & (t < 1.0 - margin)
+    safe = jnp.where(between, t, 0.5)
+    value = jax.nn.sigmoid(1.0 / safe - 1.0 / (1.0 - safe))
+    return jnp.where(between, value, jnp.where(t < 0.5, 1.0, 0.0))
+
+
+def _progress(distances: Array, onset: float, cutoff: float) -> Array:
+    """0 at the onset, 1 at the cutoff."""
     _positive(cutoff)
     if not 0.0 <= onset < cutoff:
         raise ValueError(f"onset must be from 0 to below the cutoff, {cutoff} Å; got {onset} Å")
-    return _quintic(jnp.clip((distances - onset) / (cutoff - onset), 0.0, 1.0))
+    return (distances - onset) / (cutoff - onset)
 
 
 def _quintic(x: Array) -> Array:

@@ -1,11 +1,17 @@
+import functools
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import run
+from models import crystal, run
 
 from jaxff import physics, units
 from jaxff.derivatives import energy_and_forces
 from jaxff.neighbors import neighbor_list
+from jaxff.physics.zbl import UNIVERSAL
 from jaxff.potential import bind
+from jaxff.radial.cutoffs import bump
 from jaxff.system import System
 
 
@@ -53,3 +59,30 @@ def test_init_takes_no_parameters():
     assert physics.zbl(2.5).init() == {}
     with pytest.raises(ValueError, match="onset must be"):
         physics.zbl(2.5, onset=3.0)
+
+
+def test_trainable_starts_from_the_universal_screening():
+    """The same as a sum over pairs without a rule of its own, derivatives by parameters too."""
+    potential, system = physics.trainable_zbl(3.0), crystal()
+    neighbors = neighbor_list(3.0).allocate(system)
+
+    def plain(params):
+        screening = physics.screening_of(params)
+        pairs, envelope = neighbors.pairs[0], functools.partial(bump, cutoff=3.0)
+        return jnp.sum(physics.repulsion_energies(screening, system, pairs, envelope))
+
+    def bound(params):
+        return bind(potential, params)(system, neighbors)
+
+    params = potential.init()
+    np.testing.assert_allclose(physics.screening_of(params).decays, UNIVERSAL.decays, rtol=1e-12)
+    (value, slope), (expected, other) = jax.jit(
+        lambda p: (jax.value_and_grad(bound)(p), jax.value_and_grad(plain)(p))
+    )(params)
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    for name, gradient in slope.items():
+        np.testing.assert_allclose(gradient, other[name], rtol=1e-9)
+        assert np.abs(gradient).min() > 0
+    assert physics.trainable_zbl(3) is potential
+    with pytest.raises(TypeError, match="takes by name"):
+        potential.init(decays=1.0)

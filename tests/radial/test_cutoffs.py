@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,14 @@ CUTOFF, ONSET = 4.0, 2.5
 
 def switching(r, cutoff):
     return cutoffs.switching(r, ONSET, cutoff)
+
+
+def smooth_switching(r, cutoff):
+    return cutoffs.smooth_switching(r, ONSET, cutoff)
+
+
+def part(x):
+    return np.where(x > 0, np.exp(-1 / np.where(x > 0, x, 1)), 0.0)
 
 
 FUNCTIONS = {
@@ -41,6 +51,11 @@ FUNCTIONS = {
             1.0,
             1 - ((r - 2.5) / 1.5) ** 3 * (10 - 15 * (r - 2.5) / 1.5 + 6 * ((r - 2.5) / 1.5) ** 2),
         ),
+    ),
+    "smooth_switching": (
+        smooth_switching,
+        4,
+        lambda r: part((4 - r) / 1.5) / (part((4 - r) / 1.5) + part((r - 2.5) / 1.5)),
     ),
 }
 
@@ -83,16 +98,18 @@ def test_derivatives_vanish_at_the_cutoff(name):
 
 def test_switching_is_smooth_at_the_onset():
     near = jnp.asarray([ONSET - 1e-6, ONSET, ONSET + 1e-6])
-    for order in (1, 2):
-        values = derivatives(lambda r: switching(r, CUTOFF), order)(near)
-        np.testing.assert_allclose(values, 0.0, atol=1e-4)
+    for function in (switching, smooth_switching):
+        for order in (1, 2):
+            values = derivatives(lambda r, f=function: f(r, CUTOFF), order)(near)
+            np.testing.assert_allclose(values, 0.0, atol=1e-4)
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.floats(0.0, 10.0), st.floats(0.1, 8.0), st.sampled_from([np.float32, np.float64]))
 def test_values_and_gradients_are_finite(r, cutoff, dtype):
-    for function in (cutoffs.cosine, cutoffs.polynomial, cutoffs.smoothstep, cutoffs.bump):
-        value, slope = jax.value_and_grad(function)(jnp.asarray(r, dtype), cutoff)
+    switch = functools.partial(cutoffs.smooth_switching, onset=0.0)
+    for function in (cutoffs.cosine, cutoffs.polynomial, cutoffs.smoothstep, cutoffs.bump, switch):
+        value, slope = jax.value_and_grad(function)(jnp.asarray(r, dtype), cutoff=cutoff)
         assert value.dtype == dtype
         assert -1e-5 <= value <= 1
         assert np.isfinite(slope)
@@ -110,5 +127,7 @@ def test_bad_cutoffs(cutoff):
 def test_bad_settings():
     with pytest.raises(ValueError, match="onset must be from 0"):
         cutoffs.switching(jnp.ones(2), 4.0, 4.0)
+    with pytest.raises(ValueError, match="onset must be from 0"):
+        cutoffs.smooth_switching(jnp.ones(2), 4.0, 4.0)
     with pytest.raises(ValueError, match="power must be at least 1"):
         cutoffs.polynomial(jnp.ones(2), 4.0, 0)
