@@ -168,6 +168,18 @@ CASES: dict[str, Callable[[], Case]] = {
     "painn crystal": lambda: network(
         networks.painn(3.5, interactions=2, **MESSAGES), [crystal(), crystal(1)]
     ),
+    "so3krates crystal": lambda: network(
+        networks.so3krates(
+            3.5,
+            layers=2,
+            heads=2,
+            degrees=(1, 2),
+            layer_norm="post",
+            residual_mlps=("added", "projected"),
+            **(MESSAGES | {"features": 4}),
+        ),
+        [crystal(), crystal(1)],
+    ),
     "geometric attention": lambda: network(
         networks.geomatt(
             ELEMENTS,

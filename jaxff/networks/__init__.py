@@ -11,6 +11,7 @@ from jaxff.networks.geomatt import (
 from jaxff.networks.linen import from_linen
 from jaxff.networks.painn import painn
 from jaxff.networks.schnet import schnet, schnet_2017
+from jaxff.networks.so3krates import so3krates
 
 __all__ = [
     "ATTENTION_PATHS",
@@ -22,5 +23,6 @@ __all__ = [
     "painn",
     "schnet",
     "schnet_2017",
+    "so3krates",
     "vertex_features",
 ]

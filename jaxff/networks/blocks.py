@@ -256,12 +256,17 @@ class TotalEmbedding(nn.Module):
 
     Attributes:
         name_of_total: ``"charge"`` or ``"spin"``, a field of the system.
+        query_given: Whether what it is called with are the vectors q themselves, rather than
+            features of which a dense layer makes them.
+        floor: Added to the sum of the weights.
 
     Reference:
         Unke et al., Nat. Commun. 12, 7273 (2021), doi:10.1038/s41467-021-27504-0.
     """
 
     name_of_total: str
+    query_given: bool = False
+    floor: float = 1e-8
 
     @nn.compact
     def __call__(
@@ -273,11 +278,13 @@ class TotalEmbedding(nn.Module):
             embedded.dtype
         )
         signed = jnp.concatenate([nn.relu(total), nn.relu(-total)], axis=-1)
-        query = Dense(size, name="query")(embedded)
+        query = embedded if self.query_given else Dense(size, name="query")(embedded)
         key = Dense(size, use_bias=False, name="key")(signed / jnp.maximum(signed, 1.0))
         value = Dense(size, use_bias=False, name="value")(signed)
         weight = nn.softplus(jnp.sum(query * key, axis=-1, keepdims=True) / np.sqrt(size).item())
-        weight /= to_atoms(system, sum_atoms(system, weight)) + 1e-8
+        whole = sum_atoms(system, weight) + self.floor
+        # Structures of padding have no weights.
+        weight /= to_atoms(system, jnp.where(whole > 0.0, whole, 1.0))
         share = weight * value
         inner = Dense(size, use_bias=False, name="inner")(nn.silu(share))
         return share + Dense(size, use_bias=False, name="outer")(nn.silu(inner))
@@ -293,6 +300,7 @@ class RadialBasis(nn.Module):
         trainable: Whether centres, widths, frequencies or decay are parameters.
         centers: Take the place of the usual centres (Gaussian, PhysNet) or frequencies (Bessel).
         widths: Take the place of the usual widths.
+        decay: Takes the place of the usual exponent of the Bernstein basis, 1/Å.
     """
 
     kind: str
@@ -301,6 +309,7 @@ class RadialBasis(nn.Module):
     trainable: bool = False
     centers: tuple[float, ...] | None = None
     widths: tuple[float, ...] | None = None
+    decay: float | None = None
 
     @nn.compact
     def __call__(self, distances: Float[Array, "*shape"]) -> Float[Array, "*shape functions"]:
@@ -320,7 +329,7 @@ class RadialBasis(nn.Module):
 
     def _table(self) -> dict[str, Any]:
         if self.kind == "bernstein":
-            return {"decay": _INITIAL_DECAY}
+            return {"decay": _INITIAL_DECAY if self.decay is None else self.decay}
         if self.kind == "bessel":
             usual = basis.bessel_frequencies(self.cutoff, self.count)
             return {"frequencies": usual if self.centers is None else self.centers}

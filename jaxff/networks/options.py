@@ -40,6 +40,7 @@ class RadialOptions:
         trainable: Whether their centres, widths, frequencies or decay are trained.
         centers: Take the place of the usual centres or frequencies.
         widths: Take the place of the usual widths.
+        decay: Takes the place of the usual exponent of the Bernstein basis, 1/Å.
 
     Raises:
         ValueError: For options that make no sense.
@@ -52,6 +53,7 @@ class RadialOptions:
     trainable: bool = False
     centers: tuple[float, ...] | None = None
     widths: tuple[float, ...] | None = None
+    decay: float | None = None
 
     def __post_init__(self):
         require_choice("radial_basis", self.basis, RADIAL_BASES)
@@ -73,6 +75,11 @@ class RadialOptions:
                     f"radial_{name} of the {self.basis} basis must be "
                     f"{self.functions if place <= takes else 'left out'}, got {len(table)} numbers"
                 )
+        if self.decay is not None and (self.basis != "bernstein" or not 0 < self.decay < math.inf):
+            raise ValueError(
+                f"radial_decay is a positive number in 1/Å of the bernstein basis, got {self.decay}"
+                f" for the {self.basis} basis"
+            )
         if self.cutoff is None and (self.centers is None or (takes == 2 and self.widths is None)):
             raise ValueError("without a cutoff give radial_centers and radial_widths in Å")
 
@@ -92,6 +99,7 @@ class RadialOptions:
             self.trainable,
             self.centers,
             self.widths,
+            self.decay,
             name="radial_basis",
         )
         return module(distances)
@@ -103,7 +111,7 @@ class RadialOptions:
 
     @classmethod
     def of(cls, cutoff: Any, function: str | None, basis: str, functions: int, trainable: bool,
-           centers: Any, widths: Any) -> "RadialOptions":  # fmt: skip
+           centers: Any, widths: Any, decay: Any = None) -> "RadialOptions":  # fmt: skip
         """From what a user gives; tables may be any sequence of numbers."""
         return cls(
             None if cutoff is None else float(cutoff),
@@ -113,11 +121,13 @@ class RadialOptions:
             bool(trainable),
             _numbers(centers),
             _numbers(widths),
+            None if decay is None else float(decay),
         )
 
     def arguments(self) -> dict[str, Any]:
-        """For the recipe of a file."""
-        return {
+        """For the recipe of a file; a decay only where one is given."""
+        decay = {} if self.decay is None else {"radial_decay": self.decay}
+        return decay | {
             "cutoff": self.cutoff,
             "cutoff_function": self.cutoff_function,
             "radial_basis": self.basis,
@@ -160,8 +170,8 @@ def uses(charge: bool, spin: bool) -> tuple[str, ...]:
     return tuple(name for name, on in (("charge", charge), ("spin", spin)) if on)
 
 
-def check_outputs(outputs: Sequence[str]) -> tuple[str, ...]:
-    """Refuse outputs that networks do not have.
+def check_outputs(outputs: Sequence[str], known: Sequence[str] = OUTPUTS) -> tuple[str, ...]:
+    """Refuse outputs that a network does not have.
 
     Raises:
         ValueError: Naming what is known.
@@ -169,7 +179,7 @@ def check_outputs(outputs: Sequence[str]) -> tuple[str, ...]:
     if isinstance(outputs, str):
         raise ValueError(f"outputs must be a sequence of names, got {outputs!r}: ({outputs!r},)")
     for name in outputs:
-        require_choice("outputs", name, OUTPUTS)
+        require_choice("outputs", name, known)
     return tuple(sorted(set(outputs)))
 
 

@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
-from jaxff.networks.blocks import ACTIVATIONS, Dense, Stack
+from jaxff.networks.blocks import ACTIVATIONS, Dense, ElementEmbedding, Stack
 from jaxff.system import System, sum_atoms, to_atoms
-from jaxff.types import Array, Float
+from jaxff.types import Array, Float, Int
 
 __all__ = [
     "OUTPUTS",
     "AtomicValues",
+    "ElementCharges",
     "GatedEquivariant",
+    "HirshfeldRatios",
     "VectorReadout",
     "conserve_charge",
     "dipole",
@@ -20,7 +23,7 @@ __all__ = [
 ]
 
 OUTPUTS = ("dipole", "features", "partial_charges")
-"""What networks give on request besides energies."""
+"""What all networks give on request besides energies."""
 
 
 class AtomicValues(nn.Module):
@@ -38,6 +41,51 @@ class AtomicValues(nn.Module):
         return Stack((max(1, features.shape[-1] // 2), 1), self.activation, name="stack")(features)[
             :, 0
         ]
+
+
+class ElementCharges(nn.Module):
+    """Charges by two dense layers and a constant of the element.
+
+    Attributes:
+        max_number: Last atomic number.
+    """
+
+    max_number: int
+
+    @nn.compact
+    def __call__(
+        self, numbers: Int[Array, " atoms"], features: Float[Array, "atoms features"]
+    ) -> Float[Array, " atoms"]:
+        """Charges before conservation, in e."""
+        own = ElementEmbedding(1, self.max_number, name="elements")(numbers)
+        return (Stack((features.shape[-1], 1), "silu", name="stack")(features) + own)[:, 0]
+
+
+class HirshfeldRatios(nn.Module):
+    r"""Volumes of atoms relative to free ones, :math:`|v_Z + q_Z\cdot k/\sqrt{n}|`.
+
+    The vectors q and the numbers v belong to elements, k are two dense layers on the features.
+
+    Attributes:
+        max_number: Last atomic number.
+
+    Reference:
+        Kabylda et al., J. Am. Chem. Soc. 147, 33723 (2025), doi:10.1021/jacs.5c09558.
+    """
+
+    max_number: int
+
+    @nn.compact
+    def __call__(
+        self, numbers: Int[Array, " atoms"], features: Float[Array, "atoms features"]
+    ) -> Float[Array, " atoms"]:
+        """Ratios; zero for padding."""
+        size = max(1, features.shape[-1] // 2)
+        own = ElementEmbedding(1, self.max_number, name="elements")(numbers)[:, 0]
+        query = ElementEmbedding(size, self.max_number, name="query")(numbers)
+        key = Stack((size, size), "silu", name="key")(features)
+        ratios = jnp.abs(own + jnp.sum(query * key, axis=-1) / np.sqrt(size).item())
+        return jnp.where(numbers > 0, ratios, 0.0)
 
 
 class GatedEquivariant(nn.Module):
