@@ -1,5 +1,5 @@
 """Formats of other programs."""
 
-from jaxff.interfaces import schnetpack, sgdml
+from jaxff.interfaces import mlff, schnetpack, sgdml
 
-__all__ = ["schnetpack", "sgdml"]
+__all__ = ["mlff", "schnetpack", "sgdml"]

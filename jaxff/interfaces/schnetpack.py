@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from jaxff import units
+from jaxff.interfaces.arrays import Reader, to_params
 from jaxff.potential import Potential, scale_shift
-from jaxff.types import Array, Params
+from jaxff.types import Params
 
 __all__ = ["from_state_dict"]
 
@@ -47,7 +48,7 @@ def from_state_dict(
     """
     from jaxff import networks
 
-    reader = _Reader(arrays)
+    reader = Reader(arrays, "state dictionary of a SchNet or PaiNN of SchNetPack 2")
     is_painn = "representation.filter_net.weight" in reader
     embedding = reader.take("representation.embedding.weight")
     basis = _basis(reader)
@@ -69,47 +70,16 @@ def from_state_dict(
         params = _schnet(reader, options["interactions"])
     params["embedding"] = {"elements": {"table": embedding}}
     params["energy"] = {"stack": _stack(reader, "output_modules.0.outnet")}
-    params = _cast(params, dtype)
+    params = to_params(params, dtype)
     mean = _mean(reader)
-    reader.finish()
+    reader.finish("energies of a two-layer Atomwise head")
     scale = units.factor(energy_unit, energy=1)
     if mean is None and scale == 1.0:
         return potential, params
     return scale_shift(potential, scale, scale * (0.0 if mean is None else mean)), params
 
 
-class _Reader:
-    """Arrays by name, each to be used."""
-
-    def __init__(self, arrays: _Arrays):
-        self.arrays = {name: np.asarray(value) for name, value in arrays.items()}
-        self.left = set(self.arrays)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.arrays
-
-    def take(self, name: str) -> np.ndarray:
-        if name not in self.arrays:
-            raise ValueError(
-                f"no array {name!r}: this is no state dictionary of a SchNet or PaiNN of "
-                f"SchNetPack 2; got {sorted(self.arrays)[:5]}, ..."
-            )
-        self.left.discard(name)
-        return self.arrays[name]
-
-    def count(self, pattern: str) -> int:
-        found = [int(m[1]) for name in self.arrays if (m := re.match(pattern, name))]
-        return max(found, default=-1) + 1
-
-    def finish(self) -> None:
-        if self.left:
-            raise ValueError(
-                f"the model has parts that are not known here: {sorted(self.left)}; only "
-                "energies of a two-layer Atomwise head are read"
-            )
-
-
-def _basis(arrays: _Reader) -> dict[str, Any]:
+def _basis(arrays: Reader) -> dict[str, Any]:
     if "representation.radial_basis.freqs" in arrays:
         table = arrays.take("representation.radial_basis.freqs")
         return {"radial_basis": "bessel", "radial_functions": table.size, "radial_centers": table}
@@ -122,7 +92,7 @@ def _basis(arrays: _Reader) -> dict[str, Any]:
     }
 
 
-def _dense(arrays: _Reader, name: str) -> dict[str, np.ndarray]:
+def _dense(arrays: Reader, name: str) -> dict[str, np.ndarray]:
     """Weights of a layer; there they stand as (out, in)."""
     layer = {"kernel": arrays.take(f"{name}.weight").T}
     if f"{name}.bias" in arrays:
@@ -130,11 +100,11 @@ def _dense(arrays: _Reader, name: str) -> dict[str, np.ndarray]:
     return layer
 
 
-def _stack(arrays: _Reader, name: str) -> dict[str, Any]:
+def _stack(arrays: Reader, name: str) -> dict[str, Any]:
     return {f"dense_{k}": _dense(arrays, f"{name}.{k}") for k in (0, 1)}
 
 
-def _schnet(arrays: _Reader, interactions: int) -> dict[str, Any]:
+def _schnet(arrays: Reader, interactions: int) -> dict[str, Any]:
     params = {}
     for index in range(interactions):
         name = f"representation.interactions.{index}"
@@ -146,7 +116,7 @@ def _schnet(arrays: _Reader, interactions: int) -> dict[str, Any]:
     return params
 
 
-def _painn(arrays: _Reader, options: dict[str, Any]) -> dict[str, Any]:
+def _painn(arrays: Reader, options: dict[str, Any]) -> dict[str, Any]:
     params = {}
     size = 3 * options["features"]
     filters = _dense(arrays, "representation.filter_net")
@@ -172,7 +142,7 @@ def _painn(arrays: _Reader, options: dict[str, Any]) -> dict[str, Any]:
     return params
 
 
-def _mean(arrays: _Reader) -> float | None:
+def _mean(arrays: Reader) -> float | None:
     """Energy per atom that is added at the end."""
     found = None
     for name in sorted(arrays.left):
@@ -184,13 +154,3 @@ def _mean(arrays: _Reader) -> float | None:
                 "added: set them to zero and use scale_shift"
             )
     return found
-
-
-def _cast(tree: Any, dtype: Any) -> Params:
-    import jax
-    import jax.numpy as jnp
-
-    def leaf(array: np.ndarray) -> Array:
-        return jnp.asarray(array, dtype)
-
-    return jax.tree.map(leaf, tree)
