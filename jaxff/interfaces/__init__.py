@@ -1,5 +1,5 @@
 """Formats of other programs."""
 
-from jaxff.interfaces import mlff, schnetpack, sgdml
+from jaxff.interfaces import mlff, schnetpack, sgdml, so3lr
 
-__all__ = ["mlff", "schnetpack", "sgdml"]
+__all__ = ["mlff", "schnetpack", "sgdml", "so3lr"]

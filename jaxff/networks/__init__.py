@@ -12,6 +12,7 @@ from jaxff.networks.linen import from_linen
 from jaxff.networks.painn import painn
 from jaxff.networks.schnet import schnet, schnet_2017
 from jaxff.networks.so3krates import so3krates
+from jaxff.networks.so3lr import so3lr
 
 __all__ = [
     "ATTENTION_PATHS",
@@ -24,5 +25,6 @@ __all__ = [
     "schnet",
     "schnet_2017",
     "so3krates",
+    "so3lr",
     "vertex_features",
 ]

@@ -93,7 +93,7 @@ class SO3krates(nn.Module):
 
 
 def so3krates(
-    cutoff: float = 5.0,
+    cutoff: float | None = 5.0,
     *,
     features: int = 132,
     layers: int = 3,
@@ -101,7 +101,7 @@ def so3krates(
     degrees: Sequence[int] = (1, 2, 3),
     radial_functions: int = 32,
     radial_basis: str = "physnet",
-    cutoff_function: str = "polynomial",
+    cutoff_function: str | None = "polynomial",
     trainable_basis: bool = False,
     radial_centers: Any = None,
     radial_widths: Any = None,
