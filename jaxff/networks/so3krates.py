@@ -188,11 +188,11 @@ def so3krates(
                 f"features must be a multiple of the number of {what}, got {features} and {count}"
             )
     require_choice("layer_norm", layer_norm, LAYER_NORMS)
-    mlps = tuple(residual_mlps)
-    if isinstance(residual_mlps, str) or len(mlps) != 2:
+    if isinstance(residual_mlps, str) or len(residual_mlps) != 2:
         raise ValueError(f"residual_mlps must be two names, got {residual_mlps!r}")
-    for kind in mlps:
+    for kind in residual_mlps:
         require_choice("residual_mlps", kind, RESIDUAL_MLPS)
+    mlps = (residual_mlps[0], residual_mlps[1])
     totals, asked = uses(charge, spin), check_outputs(outputs, OUTPUTS)
     hidden = features if head_features is None else head_features
     module = SO3krates(

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 
 from jaxff import physics
-from jaxff.networks.readouts import dipole
 from jaxff.networks.so3krates import so3krates
 from jaxff.physics.zbl import UNIVERSAL
 from jaxff.potential import Potential, Spec
@@ -35,7 +34,8 @@ def so3lr(
     damped electrostatics, and dispersion of quantum Drude oscillators. Outputs besides ``energy``
     and ``atomic_energies``: ``network_energy``, ``repulsion_energy``, ``electrostatic_energy``,
     ``dispersion_energy`` (eV), ``partial_charges`` (e), ``hirshfeld_ratios``, and for molecules
-    ``dipole`` (e·Å). Parameters are ``{"network": ..., "repulsion": ...}``.
+    ``dipole`` (e·Å, as published about the origin, which matters for ions). Parameters are
+    ``{"network": ..., "repulsion": ...}``.
 
     Args:
         long_range_cutoff: Of electrostatics and dispersion, Å; ``None`` for all pairs of molecules.
@@ -93,7 +93,8 @@ def so3lr(
             outputs["energy"] = outputs["energy"] + outputs[name]
             outputs["atomic_energies"] = outputs["atomic_energies"] + atomic
         if system.cell is None:
-            outputs["dipole"] = dipole(system, outputs["partial_charges"])
+            moments = outputs["partial_charges"][:, None] * system.positions
+            outputs["dipole"] = sum_atoms(system, moments)
         return outputs
 
     def _terms(
