@@ -78,6 +78,7 @@ class Survey:
         fields: Total charges and numbers of unpaired electrons; NaN where they are not known.
         periodic: Whether some frame repeats.
         geometries: Equal numbers for equal atoms at equal places, within one process.
+        elements: Atomic numbers that occur.
     """
 
     sizes: Int[np.ndarray, " frames"]
@@ -88,6 +89,7 @@ class Survey:
     fields: dict[str, Float[np.ndarray, " frames"]]
     periodic: bool
     geometries: Int[np.ndarray, " frames"]
+    elements: tuple[int, ...]
 
 
 def survey(
@@ -115,11 +117,13 @@ def survey(
     present: dict[str, np.ndarray] = {}
     fields = {name: np.full(count, np.nan) for name in ("charge", "spin")}
     periodic, geometries = False, np.zeros(count, np.int64)
+    elements: set[int] = set()
     for index in range(count):
         item = prepared[index]
         frame = item.frame
         sizes[index] = len(frame.numbers)
         periodic |= frame.cell is not None
+        elements.update(np.unique(frame.numbers).tolist())
         geometries[index] = _geometry(frame)
         for k, found in enumerate(item.pairs):
             pairs[index, k], most[index, k] = len(found.centers), found.most
@@ -140,7 +144,10 @@ def survey(
                 f"({len(lacking)} of {count} frames lack it): say it in the file, or for all such "
                 f"frames by defaults={{{name!r}: 0.0}}"
             )
-    return Survey(sizes, pairs, most, present, energies, fields, periodic, geometries)
+    return Survey(
+        sizes, pairs, most, present, energies, fields, periodic, geometries,
+        tuple(sorted(elements)),
+    )  # fmt: skip
 
 
 def _geometry(frame: Frame) -> int:

@@ -129,6 +129,7 @@ def prepare(config: Config, progress: Callable[[str, int, int], None] | None = N
             config, data, network, reference, frames, name,
             None if progress is None else _counted(progress, name, len(frames)),
         )  # fmt: skip
+    _check_elements(network, loaders)
     _warn_of_repeats(loaders["train"], [loaders[name] for name in ("valid", "test")])
     _warn_of_loners(loaders["train"])
     values = None if reference is None else reference.values
@@ -179,6 +180,28 @@ def _batches(
         )
     except ValueError as error:
         raise ValueError(f"[data] {name}: {error}") from error
+
+
+def _check_elements(network: Potential, loaders: Mapping[str, Batches | None]) -> None:
+    """Neither elements that the network has no place for, nor such as it never sees in training.
+
+    Raises:
+        ValueError: Naming them.
+    """
+    options = {} if network.spec is None else network.spec.arguments
+    place = options.get("elements") or range(1, options.get("max_number", 118) + 1)
+    seen = {name: set(own.found.elements) for name, own in loaders.items() if own is not None}
+    for name, elements in seen.items():
+        if outside := sorted(elements - set(place)):
+            raise ValueError(
+                f"[data] {name} has the atomic numbers {outside}, for which the network has no "
+                "place: see [model] elements or max_number"
+            )
+        if unseen := sorted(elements - seen["train"]):
+            raise ValueError(
+                f"[data] {name} has the atomic numbers {unseen}, which no training frame has: the "
+                "network would know nothing of them"
+            )
 
 
 def _warn_of_repeats(train: Batches, others: Sequence[Batches | None]) -> None:

@@ -165,6 +165,18 @@ def test_frames_that_make_errors_look_small_or_have_no_pairs_are_told_of(folder)
     assert str(said[0].message).startswith(f"{repeats} validation or test frames")
 
 
+def test_elements_that_the_network_cannot_know_are_refused(folder):
+    known = np.load(folder / "water.npz")
+    np.savez(folder / "other.npz", **{**known, "z": np.array([6, 1, 1])})
+    data = 'train = {path = "water.npz", count = 30}\ntest = "other.npz"\n'
+    data += "reference_energies = false"
+    with pytest.raises(ValueError, match=r"test has the atomic numbers \[6\], which no training"):
+        prepare(config(folder, data))
+    small = TEXT.replace("features = 4", "features = 4\nmax_number = 7")
+    with pytest.raises(ValueError, match=r"train has the atomic numbers \[8\], for which the netw"):
+        prepare(config(folder, data, small))
+
+
 def test_batches_follow_from_the_configuration(folder):
     data = 'path = "water.npz"\ntrain = 20\nvalid = 7\nbatch_size = 5\nvalid_batch_size = 7\n'
     job = prepare(config(folder, data))
