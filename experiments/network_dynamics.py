@@ -9,7 +9,7 @@ drift is the slope of a straight line through the total energy. There are two of
 state: with positions in float64 around the network in float32, as everywhere in the library, and
 with all in float32. The run at 500 K is one of Langevin dynamics; its first 5 ps do not count in
 the averages. A run is sound if it comes to its end, and no bond of the first frame is stretched or
-pressed by half. The record goes to ``network_dynamics.json``, model by model.
+pressed by half. The record of a model goes to ``network_dynamics_KIND.json``, run by run.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from jaxff.dynamics.velocities import remove_rotation, remove_translation
 TIMESTEP, EVERY, CHUNK = 0.5, 20, 10_000  # fs, steps, steps
 WARM_UP, FRICTION, HOT = 10_000, 0.01, 500.0  # steps, 1/fs, K
 RUNS = ("nve_float32_network", "nve_float32_throughout", "nvt_500_k")
-RECORD = Path(__file__).with_suffix(".json")
+HERE = Path(__file__).resolve()
 
 
 def equilibrated(energy_fn, system):
@@ -111,13 +111,15 @@ def main():
     parser.add_argument("--data", default=os.environ.get("JAXFF_DATA", "../shared/data"))
     parser.add_argument("--steps", type=int, default=200_000)
     parser.add_argument("--only", nargs="+", choices=RUNS, default=RUNS)
-    parser.add_argument("--record", type=Path, default=RECORD)
+    parser.add_argument("--record", type=Path, help="another file for the record")
     options = parser.parse_args()
     path = Path(options.data, "rmd17", "rmd17_ethanol.npz")
     data = jaxff.data.npz.read(path, energy_key="E_md17", forces_key="F_md17")
     start = data[data.splits["split_test_01"][:1]]
-    record = json.loads(options.record.read_text()) if options.record.exists() else {}
     for model in options.models:
+        kind = model.stem.partition("_")[0]
+        file = options.record or HERE.with_name(f"{HERE.stem}_{kind}.json")
+        record = json.loads(file.read_text()) if file.exists() else {}
         potential, params = jaxff.io.load(model)
         energy_fn = bind(potential, params)
         positions, velocities = equilibrated(energy_fn, System(start.positions[0], start.numbers))
@@ -139,7 +141,7 @@ def main():
         for name in options.only:
             found[name] = runs[name]()
             print(model.stem, name, json.dumps(found[name]), flush=True)
-            options.record.write_text(json.dumps(record, indent=1) + "\n")
+            file.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
