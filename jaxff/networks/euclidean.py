@@ -12,6 +12,7 @@ from flax import linen as nn
 from jaxff.descriptors.harmonics import solid_harmonics
 from jaxff.networks.blocks import Dense, Stack
 from jaxff.networks.graph import Edges
+from jaxff.networks.splines import Spline
 from jaxff.numerics import safe_norm
 from jaxff.radial.cutoffs import polynomial
 from jaxff.types import Array, Float
@@ -112,10 +113,13 @@ class Coefficients(nn.Module):
     Attributes:
         heads: Number of heads.
         norm: Divisor; the root of the features of a head if ``None``.
+        table: Intervals and end in Å of a table of the filters' radial part, see
+            :func:`jaxff.networks.tabulated`; ``None`` to compute it.
     """
 
     heads: int
     norm: float | None
+    table: tuple[int, float] | None = None
 
     @nn.compact
     def __call__(
@@ -128,7 +132,10 @@ class Coefficients(nn.Module):
     ) -> _Both:
         """Of each head, for the first atom of each edge and for the second; zero for padding."""
         size = x.shape[-1]
-        filters = Stack((size, size), "silu", name="radial")(radial)
+        if self.table is None:
+            filters = Stack((size, size), "silu", name="radial")(radial)
+        else:
+            filters = Spline(*self.table, size, name="table")(edges.distances)
         filters += Stack((max(1, size // 4), size), "silu", name="spherical")(change)
         query = HeadDense(self.heads, name="query")(x)
         key = HeadDense(self.heads, name="key")(x)
@@ -183,12 +190,14 @@ class Attention(nn.Module):
         norm: Divisor of the coefficients, see :class:`Coefficients`.
         nonlocal_attention: Whether atoms whose Euclidean variables are alike attend to each other
             at any distance, see :func:`alike`.
+        table: Of radial filters, see :class:`Coefficients`.
     """
 
     layout: Layout
     heads: int
     norm: float | None
     nonlocal_attention: bool
+    table: tuple[int, float] | None = None
 
     @nn.compact
     def __call__(
@@ -210,7 +219,7 @@ class Attention(nn.Module):
             if self.nonlocal_attention:
                 first, second = alike(edges, difference)
                 far = (cutoff + first, cutoff + second)
-        coefficients = Coefficients(self.heads, self.norm, name="features")
+        coefficients = Coefficients(self.heads, self.norm, self.table, name="features")
         first, second = coefficients(x, edges, radial, near, change)
         self.sow("intermediates", "features_attention", (first, second))
         value = HeadDense(self.heads, name="value")(x)
@@ -219,7 +228,7 @@ class Attention(nn.Module):
             _product(first, table) * edges.at_second(value),
             _product(second, table) * edges.at_first(value),
         )
-        coefficients = Coefficients(degrees, self.norm, name="variables")
+        coefficients = Coefficients(degrees, self.norm, self.table, name="variables")
         first, second = coefficients(x, edges, radial, far, change)
         self.sow("intermediates", "variables_attention", (first, second))
         reverse = harmonics * jnp.asarray(self.layout.parity, x.dtype)

@@ -47,6 +47,7 @@ class SO3krates(nn.Module):
     totals: Sequence[str]
     outputs: Sequence[str]
     max_number: int
+    radial_table: int | None
 
     @nn.compact
     def __call__(self, system: System, graphs: tuple[Graph, ...]) -> dict[str, Array]:
@@ -59,13 +60,15 @@ class SO3krates(nn.Module):
         harmonics = computed_once(self.layout.harmonics(edges.vectors / lengths[:, None]))
         x = Embedding(self.features, self.max_number, self.totals, name="embedding")(system)
         variables: Any = None
+        reach = self.radial.cutoff
+        table = None if self.radial_table is None or reach is None else (self.radial_table, reach)
         if self.initial_norm is not None:
             near = harmonics * (cutoff / self.initial_norm)
             variables = edges.sum(near, near * jnp.asarray(self.layout.parity, x.dtype))
         for index in range(self.layers):
             layer = Layer(
                 self.layout, self.heads, self.attention_norm, self.nonlocal_attention,
-                self.layer_norm, self.residual_mlps, name=f"layer_{index}",
+                self.layer_norm, self.residual_mlps, table, name=f"layer_{index}",
             )  # fmt: skip
             x, variables = layer(x, variables, edges, harmonics, radial, cutoff)
             self.sow("intermediates", f"after_{index}", (x, variables))
@@ -117,6 +120,7 @@ def so3krates(
     spin: bool = False,
     outputs: Sequence[str] = (),
     max_number: int = 118,
+    radial_table: int | None = None,
     dtype: Any = "float32",
 ) -> Potential:
     r"""SO3krates, a Euclidean transformer, for molecules and crystals.
@@ -163,6 +167,8 @@ def so3krates(
             ``"hirshfeld_ratios"`` (volumes of atoms relative to free ones), ``"features"`` and
             ``"euclidean_variables"`` (the last ones).
         max_number: Highest atomic number; others give NaN.
+        radial_table: Intervals of tables that take the place of the radial filters; such a
+            network is made from a trained one by :func:`jaxff.networks.tabulated`.
         dtype: Precision of the network.
 
     Raises:
@@ -197,7 +203,7 @@ def so3krates(
     hidden = features if head_features is None else head_features
     module = SO3krates(
         radial, features, layers, heads, layout, attention_norm, nonlocal_attention, layer_norm,
-        mlps, initial_norm, hidden, element_energies, totals, asked, max_number,
+        mlps, initial_norm, hidden, element_energies, totals, asked, max_number, radial_table,
     )  # fmt: skip
     arguments = {
         **radial.arguments(),
@@ -216,6 +222,7 @@ def so3krates(
         "spin": spin,
         "outputs": asked,
         "max_number": max_number,
+        "radial_table": radial_table,
         "dtype": dtype_name(dtype),
     }
     return from_linen(

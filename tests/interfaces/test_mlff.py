@@ -83,7 +83,7 @@ def test_attention_and_euclidean_variables(reference_dir):
     module = SO3krates(
         RadialOptions.of(5.0, "cosine", "physnet", 12, False, None, None), 24, 2, 2,
         Layout((1, 2, 3, 4)), None, False, "pre", ("projected", "projected"), 4.0, 24, False, (),
-        (), 99,
+        (), 99, None,
     )  # fmt: skip
     name = "ethanol"
     system = System(file[f"{name}/R"], file[f"{name}/Z"])

@@ -48,7 +48,6 @@ def compare(folder, cutoff, dtype, forces=True):
     # Forces take most of the time, which is compilation.
     outputs = jax.jit(evaluate if forces else Bound.outputs)(bind(potential, params), system, found)
     wide = dtype == "float64"
-    precision = "f64" if wide else "f32"
     ends = np.cumsum([len(file[f"{name}/Z"]) for name in names])
     for index, name in enumerate(names):
         atoms = slice(ends[index] - len(file[f"{name}/Z"]), ends[index])
@@ -60,7 +59,7 @@ def compare(folder, cutoff, dtype, forces=True):
                 err_msg=f"{label} of {name}",
             )  # fmt: skip
 
-        stored = {k: file[f"{name}/{precision}/{k}"] for k in ("energy", "forces", "charges",
+        stored = {k: file[f"{name}/f64/{k}"] for k in ("energy", "forces", "charges",
                   "hirshfeld", "dipole", *TERMS.values())}  # fmt: skip
         energy = outputs["energy"][index]
         close(energy, stored["energy"], 1e-8 * count, 2e-6 * count, label="energy")

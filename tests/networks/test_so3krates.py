@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from models import molecule, rotations
 
-from jaxff import System, bind, neighbor_list, pack
-from jaxff.networks import so3krates
+from jaxff import System, bind, energy_and_forces, io, neighbor_list, pack
+from jaxff.networks import schnet, so3krates, tabulated
 from jaxff.networks.euclidean import Layout
 
 KEY = jax.random.key(0)
@@ -105,6 +105,29 @@ def test_ends_of_a_chain_feel_how_the_other_is_turned():
         change[far] = abs(energies[0] - energies[1])
     assert change[False] < 1e-12
     assert change[True] > 1e-8
+
+
+def test_tabulated_filters_and_their_error(tmp_path):
+    potential = so3krates(3.0, degrees=(1, 2), **(TINY | {"layers": 2}))
+    system = molecule(0, 5)
+    found = neighbor_list(3.0, skin=0.3).allocate(system)
+    params = jax.jit(potential.init)(KEY, system, found)
+    evaluate = jax.jit(lambda e: energy_and_forces(e)(system, found))
+    energy, forces = evaluate(bind(potential, params))
+    errors = []
+    for intervals in (32, 64):
+        energy_fn = bind(*tabulated(potential, params, intervals))
+        new_energy, new_forces = evaluate(energy_fn)
+        np.testing.assert_allclose(new_forces, forces, atol=1e-4)
+        errors.append(abs(new_energy - energy))
+    assert 1e-12 < errors[1] < errors[0] / 6 < 1e-5
+    io.save(tmp_path / "fast.safetensors", energy_fn.potential, energy_fn.params)
+    again = bind(*io.load(tmp_path / "fast.safetensors"))
+    assert again.potential.spec == energy_fn.potential.spec
+    with pytest.raises(ValueError, match="without tables"):
+        tabulated(energy_fn.potential, energy_fn.params)
+    with pytest.raises(ValueError, match="can be tabulated, got 'schnet'"):
+        tabulated(schnet(), {})
 
 
 @pytest.mark.parametrize(
