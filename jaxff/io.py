@@ -72,6 +72,7 @@ _BUILDERS = {
     **_KERNELS,
     **_BASES,
     **{name: build for name, (_, build) in descriptors.BUILDERS.items()},
+    "d3": physics.d3,
     "lennard_jones": physics.lennard_jones,
     "morse": physics.morse,
     "trainable_zbl": physics.trainable_zbl,

@@ -4,19 +4,27 @@ Atoms are quantum Drude oscillators: one polarizability and one :math:`C_6` say 
 :math:`C_8`, :math:`C_{10}` and where damping begins.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from jaxff import units
 from jaxff.neighbors import Pairs
+from jaxff.physics.coulomb import shifted_force
 from jaxff.physics.free_atoms import C6, POLARIZABILITIES, of_elements
 from jaxff.physics.sums import pair_sums
 from jaxff.radial.cutoffs import smooth_switching
 from jaxff.system import System
 from jaxff.types import Array, Float
 
-__all__ = ["AtomsInMolecules", "atoms_in_molecules", "dispersion_energies", "drude_dispersion"]
+__all__ = [
+    "AtomsInMolecules",
+    "BeckeJohnson",
+    "atoms_in_molecules",
+    "becke_johnson",
+    "dispersion_energies",
+    "drude_dispersion",
+]
 
 FINE_STRUCTURE = 7.2973525693e-3  # CODATA 2018
 # Cubic fit of the width of the oscillator in Bohr by the van der Waals radius in Bohr.
@@ -115,3 +123,53 @@ def drude_dispersion(
     tenth = 245.0 / 8.0 * (inverse / edge**2) ** 2
     terms = 1.0 / (1.0 + x6) + eighth / (1.0 + x6 * x2) + tenth / (1.0 + x6 * x2 * x2)
     return -c6 / edge**6 * terms
+
+
+class BeckeJohnson(NamedTuple):
+    """Parameters of D3 and D4 that belong to a functional or are fitted with a model.
+
+    Attributes:
+        s6: Scale of the leading term.
+        s8: Scale of the second term.
+        a1: Damping radius as a multiple of the critical radius.
+        a2: Damping radius, constant part, in Bohr.
+    """
+
+    s6: Any
+    s8: Any
+    a1: Any
+    a2: Any
+
+
+def becke_johnson(
+    distances: Float[Array, "*shape"],
+    moments: Float[Array, "*shape"],
+    parameters: BeckeJohnson,
+    cutoff: float | None = None,
+) -> Float[Array, "*shape"]:
+    r"""Dispersion energy of :math:`C_6 = 1` with rational damping, atomic units throughout.
+
+    :math:`-s_6/(r^6 + r_0^6) - s_8 R^2/(r^8 + r_0^8)` with :math:`R^2 = 3 Q_i Q_j`, the ratio of
+    :math:`C_8` to :math:`C_6`, and :math:`r_0 = a_1 R + a_2`. With a cutoff energy and force are
+    shifted to zero there.
+
+    Args:
+        distances: In Bohr.
+        moments: :math:`Q_i Q_j` of both atoms.
+        parameters: Of the damping.
+        cutoff: In Bohr; ``None`` for none.
+
+    Reference:
+        Grimme, Ehrlich & Goerigk, J. Comput. Chem. 32, 1456 (2011), doi:10.1002/jcc.21759.
+    """
+    ratio = 3.0 * moments
+    radius = parameters.a1 * jnp.sqrt(ratio) + parameters.a2
+
+    def sixth(r: Array) -> Array:
+        return 1.0 / (r**6 + radius**6)
+
+    def eighth(r: Array) -> Array:
+        return 1.0 / (r**8 + radius**8)
+
+    parts = [f if cutoff is None else shifted_force(f, cutoff) for f in (sixth, eighth)]
+    return -(parameters.s6 * parts[0](distances) + parameters.s8 * ratio * parts[1](distances))
