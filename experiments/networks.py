@@ -24,6 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jax
+from matplotlib.ticker import NullFormatter
 
 jax.config.update("jax_enable_x64", True)
 
@@ -101,6 +102,7 @@ def draw(folder):
             axes[place].set(xlabel="steps", ylabel=f"{label}, mean absolute error, {unit}")
     for each in axes:
         canvas.tidy(each)
+        each.xaxis.set_minor_formatter(NullFormatter())
         each.legend(fontsize=7)
     canvas.save(folder / "curves.png", plot)
 
@@ -111,11 +113,13 @@ def main():
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "networks")
     parser.add_argument("--start-from", type=Path, help="model whose parameters to begin with")
     parser.add_argument("--test-only", action="store_true", help="test the model that is there")
+    parser.add_argument("--draw-only", action="store_true", help="draw the logs that are there")
     options = parser.parse_args()
     keep_freed_memory()
     os.environ["JAXFF_DATA"] = os.path.abspath(os.environ.get("JAXFF_DATA", "../shared/data"))
     for path in options.configs:
-        run(path.resolve(), options)
+        if not options.draw_only:
+            run(path.resolve(), options)
         draw(path.resolve().parent)
 
 
