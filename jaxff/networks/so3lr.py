@@ -4,8 +4,10 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxff import physics
+from jaxff.networks.readouts import dipole
 from jaxff.networks.so3krates import so3krates
 from jaxff.physics.zbl import UNIVERSAL
 from jaxff.potential import Potential, Spec
@@ -93,8 +95,7 @@ def so3lr(
             outputs["energy"] = outputs["energy"] + outputs[name]
             outputs["atomic_energies"] = outputs["atomic_energies"] + atomic
         if system.cell is None:
-            moments = outputs["partial_charges"][:, None] * system.positions
-            outputs["dipole"] = sum_atoms(system, moments)
+            outputs["dipole"] = _dipole(system, outputs["partial_charges"])
         return outputs
 
     def _terms(
@@ -132,6 +133,16 @@ def so3lr(
         network.uses,
         Spec("so3lr", {**arguments, **own}),
     )
+
+
+def _dipole(system: System, charges: Array) -> Array:
+    """About the origin, with the exact total charge: far from it, rounded charges would matter."""
+    about_mean = dipole(system, charges)
+    if system.charge is None:
+        return about_mean
+    count = jnp.maximum(sum_atoms(system, jnp.ones_like(charges)), 1.0)
+    mean = sum_atoms(system, system.positions) / count[..., None]
+    return about_mean + system.charge[..., None] * mean
 
 
 def _envelope(distances: Array, cutoff: float) -> Array:

@@ -116,9 +116,9 @@ def test_hessians(reference_dir, name):
 @pytest.mark.slow
 def test_stress_of_a_box_of_water(reference_dir):
     """Against finite differences, in a skewed cell smaller than the cutoffs."""
-    file = np.load(reference_dir / "systems.npz")
-    fields = {k: file[f"water8_pbc/{k}"] for k in ("cell", "pbc")}
-    system = System(file["water8_pbc/R"], file["water8_pbc/Z"], charge=0.0, spin=0.0, **fields)
+    with np.load(reference_dir / "systems.npz") as file:
+        fields = {k: file[f"water8_pbc/{k}"] for k in ("cell", "pbc")}
+        system = System(file["water8_pbc/R"], file["water8_pbc/Z"], charge=0.0, spin=0.0, **fields)
     weights = reference_dir / "so3lr_weights.npz"
     energy_fn = bind(*so3lr.load(weights, long_range_cutoff=8.0, dtype="float64"))
     found = neighbor_list(energy_fn.cutoffs, skin=0.1).allocate(system)
