@@ -73,7 +73,7 @@ class SO3krates(nn.Module):
             x, variables = layer(x, variables, edges, harmonics, radial, cutoff)
             self.sow("intermediates", f"after_{index}", (x, variables))
         if self.layer_norm == "pre":
-            x = nn.LayerNorm(name="norm")(x)
+            x = nn.LayerNorm(use_fast_variance=False, name="norm")(x)
         return self._outputs(system, x, variables)
 
     def _outputs(

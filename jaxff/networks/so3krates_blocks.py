@@ -79,7 +79,11 @@ class Layer(nn.Module):
         return self._norm("post", 2, self._refined(2, x + received)), variables + turned
 
     def _norm(self, place: str, number: int, x: Array) -> Array:
-        return nn.LayerNorm(name=f"norm_{number}")(x) if self.layer_norm == place else x
+        return (
+            nn.LayerNorm(use_fast_variance=False, name=f"norm_{number}")(x)
+            if self.layer_norm == place
+            else x
+        )
 
     def _refined(self, number: int, x: Array) -> Array:
         kind = self.residual_mlps[number - 1]

@@ -19,9 +19,10 @@ BOX = 100.0
 
 
 def read(folder, name, dtype="float64"):
-    file = np.load(folder / f"{name}.npz")
+    with np.load(folder / f"{name}.npz") as archive:
+        file = dict(archive)
     hyperparameters = json.loads(str(file["hyperparameters"]))
-    arrays = {k: file[k] for k in file.files if k.startswith("params/")}
+    arrays = {k: file[k] for k in file if k.startswith("params/")}
     model = mlff.from_arrays(arrays, hyperparameters.get("full", hyperparameters), dtype=dtype)
     return file, model
 
@@ -54,7 +55,7 @@ def compare(folder, model, dtype):
         error = abs(outputs["energy"][index] - file[f"{name}/energy"]) / count
         assert error < (1e-10 if wide else 2e-6) * largest
         close(forces[index], file[f"{name}/forces"], 1e-9 if wide else 5e-5)
-        if f"{name}/stress" in file.files:
+        if f"{name}/stress" in file:
             close(outputs["stress"][index], file[f"{name}/stress"], 1e-9 if wide else 1e-5)
 
 

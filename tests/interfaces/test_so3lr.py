@@ -125,7 +125,7 @@ def test_stress_of_a_box_of_water(reference_dir):
     computed = jax.jit(stress(energy_fn))(system, found)
     shape = np.array([[0.4, -0.3, 0.2], [-0.3, 0.7, 0.5], [0.2, 0.5, -0.6]])
     energy = jax.jit(lambda t: energy_fn(strain(system, t * shape), found))
-    step = 1e-3
+    step = 2e-4  # curvatures of the cutoff functions have kinks
     one, two = ((energy(k * step) - energy(-k * step)) / (2 * k * step) for k in (1, 2))
     expected = (4.0 * one - two) / 3.0
     volume = abs(np.linalg.det(fields["cell"]))
