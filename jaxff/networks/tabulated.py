@@ -60,20 +60,24 @@ def tabulated(
 
 def _table(options: dict[str, Any], basis: Params, filters: Params, intervals: int) -> Array:
     size, end = options["features"], options["cutoff"]
-    table = {k: options[f"radial_{k}"] for k in ("centers", "widths")}
+    centers, widths = (
+        None if options[f"radial_{name}"] is None
+        else tuple(np.ravel(options[f"radial_{name}"]).tolist())
+        for name in ("centers", "widths")
+    )  # fmt: skip
     module = RadialBasis(
         options["radial_basis"],
         options["radial_functions"],
         end,
         options["trainable_basis"],
-        *(None if v is None else tuple(np.ravel(v).tolist()) for v in table.values()),
+        centers,
+        widths,
         options.get("radial_decay"),
     )
 
     def values(distances: Array) -> Array:
-        return Stack((size, size), "silu").apply(
-            {"params": filters}, module.apply({"params": basis}, distances)
-        )
+        functions = module.apply({"params": basis}, distances)
+        return jnp.asarray(Stack((size, size), "silu").apply({"params": filters}, functions))
 
     grid = jnp.linspace(0.0, end, intervals + 1, dtype=jnp.result_type(float))
     found, slopes = jax.jit(lambda d: jax.jvp(values, (d,), (jnp.ones_like(d),)))(grid)

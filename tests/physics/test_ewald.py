@@ -12,8 +12,6 @@ from jaxff.physics.ewald import ewald_energies, ewald_plan
 from jaxff.physics.sums import pair_sums
 from jaxff.system import System, pack, strain
 
-pytest.importorskip("jaxpme")
-
 
 def point(distances):
     return 1.0 / distances
