@@ -14,8 +14,8 @@ def keep_freed_memory() -> bool:
 
     XLA on a CPU asks for its work space anew at every call. By default glibc takes blocks above 32
     MiB, and most of those of threads, from the system and gives them back at once, so that each
-    call meets its pages for the first time: a third of the time of a training step or of forces of
-    a hundred atoms (``experiments/benchmarks/networks.py``). Call it before anything is compiled.
+    call meets its pages for the first time, which costs a good part of a training step or of the
+    forces of a hundred atoms. Call it before anything is compiled.
     The environment variables ``MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=268435456
     MALLOC_TRIM_THRESHOLD_=2147483647 MALLOC_TOP_PAD_=67108864`` do the same.
 
