@@ -187,9 +187,10 @@ def schnet(
         filter_nodes: Number of distances at which filter networks are evaluated; between them
             filters are polynomials (:class:`jaxff.radial.interpolation.Chebyshev`), which costs a
             third of the arithmetic and no exponentials. ``None``: at the distance of every pair.
-            ``"auto"``: four for each of the usual Gaussians, where that is less work; errors are
-            then below those of single precision. Bessel functions need more. In any case energy
-            and derivatives belong together: it is another filter, not a rounded one.
+            ``"auto"``: four for each of the usual Gaussians, where that is less work; forces of
+            water then differ by 3e-6 of the largest in single precision
+            (``experiments/benchmarks/networks.json``). Bessel functions need more. In any case
+            energy and derivatives belong together: it is another filter, not a rounded one.
         head_activation: ``"silu"`` or ``"shifted_softplus"`` (as in the paper).
         charge: Whether it reads the total charge.
         spin: Whether it reads the number of unpaired electrons.
