@@ -1,12 +1,11 @@
 """Cubic splines of many functions of one distance."""
 
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from jaxff.types import Array, Float
 
-__all__ = ["Spline", "spline_slopes"]
+__all__ = ["Spline"]
 
 
 class Spline(nn.Module):
@@ -41,22 +40,3 @@ class Spline(nn.Module):
             rest**2 * ((1.0 + 2.0 * t) * first[:, 0] + t * first[:, 1])
             + t**2 * ((1.0 + 2.0 * rest) * second[:, 0] - rest * second[:, 1])
         )  # fmt: skip
-
-
-def spline_slopes(
-    values: Float[np.ndarray, "points functions"], ends: Float[np.ndarray, "2 functions"]
-) -> Float[np.ndarray, "points functions"]:
-    """Slopes with which second derivatives are continuous; grid of spacing one.
-
-    Args:
-        values: At the points of the grid.
-        ends: Slopes at its ends.
-    """
-    count = len(values)
-    matrix = np.diag(np.full(count, 4.0)) + np.eye(count, k=1) + np.eye(count, k=-1)
-    right = np.zeros_like(values)
-    right[1:-1] = 3.0 * (values[2:] - values[:-2])
-    for row, slope in ((0, ends[0]), (count - 1, ends[1])):
-        matrix[row] = np.eye(count)[row]
-        right[row] = slope
-    return np.linalg.solve(matrix, right)

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxff.networks.blocks import RadialBasis, Stack
-from jaxff.networks.splines import spline_slopes
 from jaxff.potential import Potential
 from jaxff.types import Array, Params
 
@@ -59,6 +58,8 @@ def tabulated(
 
 
 def _table(options: dict[str, Any], basis: Params, filters: Params, intervals: int) -> Array:
+    from scipy.interpolate import CubicSpline
+
     size, end = options["features"], options["cutoff"]
     centers, widths = (
         None if options[f"radial_{name}"] is None
@@ -83,6 +84,8 @@ def _table(options: dict[str, Any], basis: Params, filters: Params, intervals: i
     found, slopes = jax.jit(lambda d: jax.jvp(values, (d,), (jnp.ones_like(d),)))(grid)
     exact = np.asarray(found, np.float64)
     ends = np.asarray(slopes, np.float64)[[0, -1]] * (end / intervals)
-    slopes = spline_slopes(exact, ends)
+    slopes_at_ends: Any = tuple((1, slope) for slope in ends)
+    spline = CubicSpline(np.arange(intervals + 1), exact, bc_type=slopes_at_ends)
+    slopes = spline(spline.x, 1)
     dtype = jax.tree.leaves(filters)[0].dtype
     return jnp.asarray(np.concatenate([exact, slopes], axis=1), dtype)

@@ -64,8 +64,7 @@ def compare(folder, cutoff, dtype, forces=True):
         energy = outputs["energy"][index]
         close(energy, stored["energy"], 1e-8 * count, 2e-6 * count, label="energy")
         if forces:
-            single = 5e-5 * max(1.0, np.abs(stored["forces"]).max())
-            close(outputs["forces"][atoms], stored["forces"], 1e-8, single, label="forces")
+            close(outputs["forces"][atoms], stored["forces"], 1e-8, 5e-5, label="forces")
         close(outputs["partial_charges"][atoms], stored["charges"], 1e-9, 5e-5, label="charges")
         close(outputs["hirshfeld_ratios"][atoms], stored["hirshfeld"], 1e-9, 5e-5, label="ratios")
         close(outputs["dipole"][index], stored["dipole"], 1e-8, 1e-4, label="dipole")
