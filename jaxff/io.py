@@ -73,6 +73,7 @@ _BUILDERS = {
     **_BASES,
     **{name: build for name, (_, build) in descriptors.BUILDERS.items()},
     "d3": physics.d3,
+    "ewald_plan": physics.EwaldPlan,
     "lennard_jones": physics.lennard_jones,
     "morse": physics.morse,
     "trainable_zbl": physics.trainable_zbl,

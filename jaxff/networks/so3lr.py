@@ -1,6 +1,8 @@
 """SO3LR: a SO3krates with repulsion of nuclei, electrostatics and dispersion beside it."""
 
 import functools
+import math
+from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -28,6 +30,7 @@ def so3lr(
     charge_width: float = 4.0,
     dispersion_damping: float = 1.2,
     taper: float = 2.0,
+    ewald: physics.EwaldPlan | None = None,
     **options: Any,
 ) -> Potential:
     r"""A SO3krates whose charges and Hirshfeld ratios enter known interactions.
@@ -45,6 +48,12 @@ def so3lr(
         charge_width: Width of the charges in Å, see :func:`jaxff.physics.erf_damped`.
         dispersion_damping: Scale of the damping of dispersion.
         taper: Dispersion is switched off over this many Å before the cutoff.
+        ewald: For crystals and liquids: electrostatics with all periodic images by this plan,
+            ``jaxff.physics.ewald_plan(cell, width=charge_width)``; the cutoff is that of dispersion
+            alone. The energy in a growing box goes to that of the molecule without a cutoff, with
+            the dipole as :math:`-2 \pi k \mu^2 / 3V`, with a total charge Q, against which there is
+            a uniform background, as :math:`-1.4186\,k Q^2/L` in a cube. Single systems and stacks,
+            no packs.
         **options: Of the network, see :func:`jaxff.networks.so3krates`; those of SO3LR by default,
             total charge and spin among them.
 
@@ -80,6 +89,9 @@ def so3lr(
             f"got {long_range_cutoff}"
         )
 
+    if ewald is not None:
+        _check_plan(ewald, charge_width, far)
+
     def init(key: Array, system: System, neighbors: Any = None, **named: Any) -> Params:
         start = network.init(key, system, neighbors, **named)
         return {"network": start, "repulsion": UNIVERSAL.to_raw()}
@@ -105,15 +117,19 @@ def so3lr(
         near = neighbors.within(cutoff)
         pairs = None if far is None else neighbors.within(far)
         envelope = functools.partial(_envelope, cutoff=cutoff)
-        damped = functools.partial(physics.erf_damped, width=charge_width, cutoff=far)
         charges, ratios = outputs["partial_charges"], outputs["hirshfeld_ratios"]
+        if ewald is None:
+            damped = functools.partial(physics.erf_damped, width=charge_width, cutoff=far)
+            electrostatic = physics.coulomb_energies(
+                charges, system, pairs, damped, constant=_COULOMB
+            )
+        else:
+            electrostatic = physics.ewald_energies(charges, system, ewald, constant=_COULOMB)
         return {
             "repulsion_energy": physics.repulsion_energies(
                 physics.screening_of(repulsion), system, near, envelope, constant=_COULOMB
             ),
-            "electrostatic_energy": physics.coulomb_energies(
-                charges, system, pairs, damped, constant=_COULOMB
-            ),
+            "electrostatic_energy": electrostatic,
             "dispersion_energy": physics.dispersion_energies(
                 ratios, system, pairs, damping=dispersion_damping, cutoff=far, taper=taper
             ),
@@ -124,6 +140,7 @@ def so3lr(
         "charge_width": charge_width,
         "dispersion_damping": dispersion_damping,
         "taper": taper,
+        "ewald": None if ewald is None else Spec("ewald_plan", asdict(ewald)),
     }
     arguments = {} if network.spec is None else network.spec.arguments
     return Potential(
@@ -133,6 +150,18 @@ def so3lr(
         network.uses,
         Spec("so3lr", {**arguments, **own}),
     )
+
+
+def _check_plan(plan: physics.EwaldPlan, width: float, cutoff: float | None) -> None:
+    if not isinstance(plan, physics.EwaldPlan):
+        raise TypeError(f"ewald must be a plan of ewald_plan(cell, width={width}), got {plan!r}")
+    if cutoff is None:
+        raise ValueError("an Ewald sum leaves dispersion to a cutoff: give long_range_cutoff")
+    if not math.isclose(plan.smearing, width / math.sqrt(2.0), rel_tol=1e-12):
+        raise ValueError(
+            f"the Ewald plan is for charges of the width {plan.smearing * math.sqrt(2.0):.6g} Å, "
+            f"those here have {width} Å: make it by ewald_plan(cell, width={width})"
+        )
 
 
 def _dipole(system: System, charges: Array) -> Array:

@@ -13,19 +13,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxff import units
 from jaxff.neighbors import Pairs
 from jaxff.physics.sums import pair_sums
 from jaxff.system import System
-from jaxff.types import Array, Float
+from jaxff.types import Array, Bool, Float
 
 __all__ = ["EwaldPlan", "ewald_energies", "ewald_plan"]
+
+_COARSEST = 1e-4
+"""Relative size of the neglected waves from which on a plan no longer serves for a cell."""
 
 
 @dataclass(frozen=True)
 class EwaldPlan:
     """How a sum is split; static, so that cells of similar size share compiled code.
+
+    It serves for every cell whose longest waves that are left out are damped below 1e-4: shorter
+    lattice vectors than those it was made for, and with the accuracy of 1e-8 up to 1.4 times longer
+    ones. Energies of others are NaN.
 
     Attributes:
         smearing: Standard deviation of the Gaussian charges in Å.
@@ -49,7 +57,9 @@ def ewald_plan(
 ) -> EwaldPlan:
     r"""Choose the split and the wave vectors for a cell, on the host.
 
-    The same plan serves for cells that are somewhat larger or smaller.
+    The same plan serves for smaller cells, and for lattice vectors that become longer by a factor
+    f: what is neglected is then ``accuracy ** (1 / f**2)``, and from 1e-4 on energies are NaN. For
+    a cell that will grow farther, give the largest.
 
     Args:
         cell: Lattice vectors as rows, Å; periodic in all three directions.
@@ -57,8 +67,8 @@ def ewald_plan(
             charges are left.
         width: For Gaussian charges with the interaction :math:`\operatorname{erf}(r/\sigma)/r`:
             their σ in Å.
-        accuracy: Relative size of what is neglected on either side. A mesh adds its own error, some
-            1e-5 of the energy.
+        accuracy: Relative size of what is neglected on either side, at most 1e-5. A mesh adds its
+            own error, some 1e-5 of the energy.
         mesh: See :class:`EwaldPlan`.
 
     Raises:
@@ -71,8 +81,8 @@ def ewald_plan(
             f"give either cutoff (point charges) or width (Gaussian charges), got {cutoff=}, "
             f"{width=}"
         )
-    if not 0.0 < accuracy < 1.0:
-        raise ValueError(f"accuracy must be between 0 and 1, got {accuracy}")
+    if not 0.0 < accuracy <= 0.1 * _COARSEST:
+        raise ValueError(f"accuracy must be above 0 and at most 1e-5, got {accuracy}")
     if cell.shape != (3, 3) or not abs(np.linalg.det(cell)) > 0.0:
         raise ValueError(f"cell must be three independent lattice vectors as rows, got {cell}")
     decades = math.sqrt(-2.0 * math.log(accuracy))
@@ -103,11 +113,12 @@ def ewald_energies(
 ) -> Float[Array, " atoms"]:
     r"""Electrostatic energy of each atom in eV, with all periodic images.
 
-    A charge of the whole cell is compensated by a uniform background.
+    A charge of the whole cell is compensated by a uniform background, and there is no field of the
+    surface (tin-foil boundary). NaN where the plan is too coarse for the cell.
 
     Args:
         charges: Partial charges in e; derivatives flow through them.
-        system: A single periodic system.
+        system: A single system, periodic in all directions.
         plan: From :func:`ewald_plan`.
         pairs: Within the cutoff of the plan, both directions.
         interaction: Energy of two unit charges in 1/Å as in :mod:`jaxff.physics.coulomb`, without
@@ -116,19 +127,29 @@ def ewald_energies(
         constant: :math:`e^2/(4\pi\epsilon_0)` in eV Å.
 
     Raises:
-        ValueError: For a system without a cell, a stack or a pack, and for pairs without an
-            interaction or the reverse.
+        ValueError: For a system without a cell or with open directions, a stack or a pack, and for
+            pairs without an interaction or the reverse. Within traced code open directions give
+            NaN.
     Reference:
         Loche et al., J. Chem. Phys. 162, 142501 (2025), doi:10.1063/5.0251713, arXiv:2412.03281.
     """
-    if system.cell is None or system.is_packed or system.batch_shape:
+    if system.is_packed or system.batch_shape:
         raise ValueError(
-            "an Ewald sum is for a single system with a cell: map over stacks with jax.vmap"
+            "an Ewald sum is for a single system: map over a stack with jax.vmap, and give systems "
+            "of a pack one by one"
+        )
+    if system.cell is None:
+        raise ValueError(
+            "an Ewald sum is for a system with a cell, and this one is a molecule: put it into "
+            "one, or sum over pairs"
         )
     if (pairs is None) != (interaction is None):
         raise ValueError("pairs and interaction belong together: give both or neither")
     charges = jnp.where(system.numbers > 0, charges, 0.0)
-    energies = constant * charges * _smooth_potentials(charges, system, plan)
+    valid = _is_periodic(system) & (_neglected(system.cell, plan) < _COARSEST)
+    # A factor, so that derivatives are not numbers either.
+    scale = jnp.where(valid, constant, jnp.nan).astype(charges.dtype)
+    energies = scale * charges * _smooth_potentials(charges, system, plan)
     if pairs is None or interaction is None:
         return energies
 
@@ -137,6 +158,22 @@ def ewald_energies(
         return constant * first * second * (interaction(distances) - smooth)
 
     return energies + pair_sums(rest, system, pairs, charges)
+
+
+def _is_periodic(system: System) -> Bool[Array, ""]:
+    pbc = np.ones(3, bool) if system.pbc is None else system.pbc
+    if not isinstance(pbc, Tracer) and not np.asarray(pbc).all():
+        raise ValueError(
+            f"an Ewald sum is for systems periodic in all three directions, got pbc = {pbc}: sum "
+            "over pairs within a cutoff instead"
+        )
+    return jnp.all(pbc)
+
+
+def _neglected(cell: Float[Array, "3 3"], plan: EwaldPlan) -> Float[Array, ""]:
+    """Damping of the longest waves that the plan leaves out."""
+    first = jnp.pi * jnp.asarray(plan.grid) / jnp.linalg.norm(cell, axis=1)
+    return jnp.exp(-0.5 * jnp.min(plan.smearing * first) ** 2)
 
 
 def _smooth_potentials(

@@ -132,11 +132,34 @@ def test_float32():
     np.testing.assert_allclose(found, exact, rtol=1e-5)
 
 
+def test_a_plan_serves_for_cells_of_similar_size():
+    """Longer lattice vectors lose the digits that are said, and are refused where few are left."""
+    charges = jnp.where(rock_salt().numbers == 11, 1.0, -1.0)
+    plan = ewald_plan(rock_salt().cell, width=1.2)
+    evaluate = jax.jit(
+        lambda s, plan: jax.value_and_grad(
+            lambda r: jnp.sum(ewald_energies(charges, s.replace(positions=r), plan))
+        )(s.positions),
+        static_argnums=1,
+    )
+    for factor in (0.8, 1.2, 1.35):
+        system = rock_salt(5.64 * factor, noise=0.2)
+        expected = evaluate(system, ewald_plan(system.cell, width=1.2, accuracy=1e-12))
+        found = evaluate(system, plan)
+        lost = 10 * 1e-8 ** (1 / factor**2)
+        jax.tree.map(lambda a, b, e=lost: np.testing.assert_allclose(a, b, e, e), found, expected)
+    assert all(np.isnan(x).all() for x in evaluate(rock_salt(5.64 * 1.8), plan))
+
+
 def test_refused():
     system, charges = rock_salt(), jnp.ones(8)
     plan = ewald_plan(system.cell, width=4.0)
+    with pytest.raises(ValueError, match="periodic in all three directions"):
+        ewald_energies(charges, system.replace(pbc=jnp.asarray([True, False, True])), plan)
+    traced = jax.jit(lambda s: ewald_energies(charges, s, plan))
+    assert np.isnan(traced(system.replace(pbc=jnp.asarray([True, False, True])))).all()
     for other in (system.replace(cell=None), pack([system])):
-        with pytest.raises(ValueError, match="single system with a cell"):
+        with pytest.raises(ValueError, match=r"system with a cell|map over a stack"):
             ewald_energies(charges, other, plan)
     with pytest.raises(ValueError, match="pairs and interaction belong together"):
         ewald_energies(charges, system, plan, interaction=point)
