@@ -200,22 +200,31 @@ class _Plain:
         return flat.reshape(shape, order=order)
 
 
-def read_objects(data: bytes) -> np.ndarray:
-    """The object array pickled in ``data``, if it holds nothing but plain data.
+def read_plain(data: bytes) -> Any:
+    """What is pickled in ``data``, if it is nothing but plain data.
 
     Plain are dictionaries, lists, tuples, numbers, text, bytes, ``None`` and NumPy arrays and
     scalars of these. No code is imported or called on behalf of the stream.
-
-    Args:
-        data: The bytes after the header of a ``.npy`` member of object type.
 
     Raises:
         ValueError: If the stream is damaged or would build or call anything else.
     """
     try:
-        value = _Plain()(_Stream(data).result)
+        return _Plain()(_Stream(data).result)
     except (TypeError, IndexError, KeyError, struct.error, OverflowError, RecursionError) as error:
         raise ValueError(f"damaged stream of objects ({error})") from error
+
+
+def read_objects(data: bytes) -> np.ndarray:
+    """The object array pickled in ``data``, if it holds nothing but plain data.
+
+    Args:
+        data: The bytes after the header of a ``.npy`` member of object type.
+
+    Raises:
+        ValueError: If the stream is damaged or holds anything else, see :func:`read_plain`.
+    """
+    value = read_plain(data)
     if not isinstance(value, np.ndarray):
         raise ValueError("an array was expected")
     return value

@@ -1,23 +1,43 @@
-"""The pretrained SO3LR, given as plain arrays.
+"""The pretrained SO3LR: fetched once, or from files.
 
-A file of NumPy with the entries ``params/<name>``, the parameters by name (``/`` between the levels
-of the tree), and ``hyperparameters``, the text of ``hyperparameters.json``: no pickle is opened
-here. With the published parameters at hand, ``flax.traverse_util.flatten_dict(params, sep="/")``
-makes the names.
+The published files are ``params.pkl`` and ``hyperparameters.json``. The former is a pickle, which
+is not opened as such: it is read as data (:mod:`jaxff.data.npz_safety`), and a stream that holds
+more than arrays by name is refused. A single file of NumPy will do too, with the entries
+``params/<name>``, the parameters by name (``/`` between the levels of the tree), and
+``hyperparameters``, the text of ``hyperparameters.json``.
 """
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxff.data.npz_safety import read_plain
 from jaxff.interfaces.arrays import Reader, require, to_params
+from jaxff.interfaces.download import Published, cache_folder, fetch
+from jaxff.physics import EwaldPlan
 from jaxff.potential import Potential
 from jaxff.types import Params
 
-__all__ = ["from_arrays", "load"]
+__all__ = ["download", "from_arrays", "load"]
+
+_COMMIT = "5ec39b9d8d83872107cd3f1bc5904387eb9ff4c8"  # of January 2026
+_FOLDER = "https://raw.githubusercontent.com/general-molecular-simulations/so3lr"
+_FILES = {
+    "hyperparameters.json": Published(
+        f"{_FOLDER}/{_COMMIT}/so3lr/params/hyperparameters.json",
+        "02a95f777f394dc9ae43529b3ac5e7e0e2e89f60c1fa9e6697926d31308853a9",
+        5287,
+    ),
+    "params.pkl": Published(
+        f"{_FOLDER}/{_COMMIT}/so3lr/params/params.pkl",
+        "1c481bd2d9280f8b7b131ec65e92d25ff73deda76956bc137754c2acb98d93fd",
+        2128714,
+    ),
+}
 
 _MODEL = {
     "activation_fn": "silu",
@@ -42,10 +62,34 @@ _DECAY = float(np.float32(0.944863062918464))
 """Exponent of the radial basis in 1/Å: half an inverse Bohr radius, in single precision there."""
 
 
+def download(folder: str | os.PathLike | None = None, *, timeout: float = 30.0) -> Path:
+    """The folder of the published model, fetched from its repository the first time.
+
+    ``load(download())`` is the model. Both files are of one commit and are kept only with the
+    SHA-256 known here; they are under the MIT licence, © 2024 Thorben Frank. Fetching was tested
+    against a local server, reading with these very files, the address itself was not.
+
+    Args:
+        folder: Where to keep them; by default ``so3lr`` in
+            :func:`jaxff.interfaces.download.cache_folder`.
+        timeout: Seconds without an answer after which to give up.
+
+    Raises:
+        ConnectionError: If a file cannot be had from the server.
+        ValueError: If one is not what is known here.
+        OSError: If one cannot be written.
+    """
+    place = cache_folder() / "so3lr" if folder is None else Path(folder)
+    for name, file in _FILES.items():
+        fetch(file, place / name, timeout=timeout)
+    return place
+
+
 def load(
     path: str | os.PathLike,
     *,
     long_range_cutoff: float | None = 12.0,
+    ewald: EwaldPlan | None = None,
     outputs: Sequence[str] = (),
     dtype: Any = "float32",
 ) -> tuple[Potential, Params]:
@@ -56,8 +100,10 @@ def load(
     no part of it.
 
     Args:
-        path: A file ``.npz``.
+        path: A file ``.npz``, or the folder of ``params.pkl`` and ``hyperparameters.json``.
         long_range_cutoff: Of electrostatics and dispersion, Å; ``None`` for all pairs of molecules.
+        ewald: Plan of electrostatics with all periodic images,
+            ``jaxff.physics.ewald_plan(cell, width=4.0)``.
         outputs: Further ones: ``"features"``, ``"euclidean_variables"``.
         dtype: Precision of the network.
 
@@ -67,18 +113,44 @@ def load(
     Reference:
         Kabylda et al., J. Am. Chem. Soc. 147, 33723 (2025), doi:10.1021/jacs.5c09558.
     """
-    with np.load(path, allow_pickle=False) as file:
-        if "hyperparameters" not in file.files:
-            raise ValueError(f"{os.fspath(path)}: no entry 'hyperparameters': this is no SO3LR")
-        arrays = {name: file[name] for name in file.files if name.startswith("params/")}
-        hyperparameters = json.loads(str(file["hyperparameters"]))
+    arrays, hyperparameters = _folder(path) if os.path.isdir(path) else _archive(path)
     return from_arrays(
         arrays,
         hyperparameters,
         long_range_cutoff=long_range_cutoff,
+        ewald=ewald,
         outputs=outputs,
         dtype=dtype,
     )
+
+
+def _archive(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    with np.load(path, allow_pickle=False) as file:
+        if "hyperparameters" not in file.files:
+            raise ValueError(f"{os.fspath(path)}: no entry 'hyperparameters': this is no SO3LR")
+        arrays = {name: file[name] for name in file.files if name.startswith("params/")}
+        return arrays, json.loads(str(file["hyperparameters"]))
+
+
+def _folder(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """As published."""
+    file = Path(path) / "params.pkl"
+    try:
+        arrays = dict(_leaves(read_plain(file.read_bytes())))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}: this is no SO3LR, or it is damaged") from error
+    return arrays, json.loads((file.parent / "hyperparameters.json").read_text())
+
+
+def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """Arrays of nested dictionaries, by the path to them."""
+    if isinstance(tree, np.ndarray):
+        yield prefix, tree
+    elif isinstance(tree, dict) and all(isinstance(name, str) for name in tree):
+        for name, value in tree.items():
+            yield from _leaves(value, f"{prefix}/{name}" if prefix else name)
+    else:
+        raise ValueError(f"expected arrays by name, got {type(tree).__name__} at {prefix!r}")
 
 
 def from_arrays(
@@ -86,6 +158,7 @@ def from_arrays(
     hyperparameters: Mapping[str, Any],
     *,
     long_range_cutoff: float | None = 12.0,
+    ewald: EwaldPlan | None = None,
     outputs: Sequence[str] = (),
     dtype: Any = "float32",
 ) -> tuple[Potential, Params]:
@@ -120,7 +193,9 @@ def from_arrays(
     }  # fmt: skip
     repulsion = _repulsion(reader, f"{head}/zbl_repulsion")
     reader.finish("the network, its charges and Hirshfeld ratios, and the repulsion")
-    potential = networks.so3lr(long_range_cutoff, **options, outputs=outputs, dtype=dtype)
+    potential = networks.so3lr(
+        long_range_cutoff, **options, ewald=ewald, outputs=outputs, dtype=dtype
+    )
     params = {"network": network, "repulsion": repulsion}
     return potential, to_params(params, dtype)
 

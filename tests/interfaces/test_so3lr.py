@@ -1,14 +1,23 @@
 """The pretrained SO3LR gives the numbers of the original."""
 
+import functools
+import hashlib
+import http.server
 import json
+import pickle
+import threading
+from dataclasses import asdict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 
 from jaxff import System, bind, io, neighbor_list, pack, stress
 from jaxff.interfaces import so3lr
+from jaxff.interfaces.download import Published
+from jaxff.physics import ewald_plan
 from jaxff.potential import Bound
 from jaxff.system import strain
 
@@ -199,7 +208,58 @@ def test_files_and_crystals(tmp_path):
     np.testing.assert_allclose(one["energy"], one["atomic_energies"].sum(), rtol=1e-12)
     assert all(abs(one[k]) > 1e-6 for k in parts)
     with pytest.raises(ValueError, match="remove the cell"):
-        bind(*so3lr.load(path, long_range_cutoff=None))(boxed, found[1])
+        jax.eval_shape(bind(*so3lr.load(path, long_range_cutoff=None)), boxed, found[1])
+    plan = ewald_plan(boxed.cell, width=4.0)
+    periodic = so3lr.load(path, long_range_cutoff=6.0, ewald=plan)[0]
+    assert periodic.spec.arguments["ewald"].arguments == asdict(plan)
+
+
+def published(folder):
+    """A small model as the original publishes it: a pickle, and a text beside it."""
+    arrays, hyperparameters = small()
+    tree = unflatten_dict(arrays, sep="/")
+    (folder / "params.pkl").write_bytes(pickle.dumps(tree, protocol=4))
+    (folder / "hyperparameters.json").write_text(json.dumps(hyperparameters))
+
+
+def test_the_published_files_are_read_as_data(tmp_path):
+    published(tmp_path)
+    params = so3lr.load(tmp_path)[1]
+    jax.tree.map(np.testing.assert_array_equal, params, so3lr.from_arrays(*small())[1])
+    stream = pickle.dumps({"params": {"kernel": print}})
+    for content in (stream, stream[:-9], pickle.dumps([1.0]), b"version https://git-lfs"):
+        (tmp_path / "params.pkl").write_bytes(content)
+        with pytest.raises(ValueError, match=r"params\.pkl: .* this is no SO3LR, or it is damaged"):
+            so3lr.load(tmp_path)
+
+
+def test_the_published_files_are_fetched(tmp_path, monkeypatch):
+    """From a local server; the content of each is known before."""
+    (tmp_path / "server").mkdir()
+    published(tmp_path / "server")
+    handler = functools.partial(Quiet, directory=tmp_path / "server")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        files = {}
+        for name in ("hyperparameters.json", "params.pkl"):
+            content = (tmp_path / "server" / name).read_bytes()
+            address = f"http://127.0.0.1:{server.server_port}/{name}"
+            files[name] = Published(address, hashlib.sha256(content).hexdigest(), len(content))
+        assert files.keys() == so3lr._FILES.keys()
+        monkeypatch.setattr(so3lr, "_FILES", files)
+        monkeypatch.setenv("JAXFF_CACHE", str(tmp_path / "cache"))
+        place = so3lr.download()
+        server.shutdown()
+        thread.join()
+    assert place == tmp_path / "cache" / "so3lr"
+    assert so3lr.download() == place  # without the server
+    assert so3lr.load(place)[0].spec == so3lr.load(tmp_path / "server")[0].spec
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
 
 
 @pytest.mark.parametrize(
