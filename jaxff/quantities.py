@@ -64,6 +64,7 @@ _TABLE = (
     Quantity("polarizability", "3 3", "e Å²/V", (-1, 2, 2), "field derivative of the dipole"),
     Quantity("born_charges", "atoms 3 3", "e", (0, 0, 1), "d dipole[b] / d position[a], [a, b]", 1),
     Quantity("partial_charges", "atoms", "e", (0, 0, 1), "charge assigned to each atom"),
+    Quantity("hirshfeld_ratios", "atoms", "1", (0, 0, 0), "volume relative to the free atom"),
     Quantity("atomic_energies", "atoms", "eV", (1, 0, 0), "energy assigned to each atom"),
     Quantity("charge", "", "e", (0, 0, 1), "total charge"),
 )

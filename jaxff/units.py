@@ -48,6 +48,7 @@ _ENERGY, _LENGTH, _CHARGE = (1, 0, 0), (0, 1, 0), (0, 0, 1)
 # spelling -> (value in eV, Å, e; dimension).  Spellings are compared in lower case without blanks.
 _TOKENS: Mapping[str, tuple[float, Dimension]] = MappingProxyType(
     {
+        "1": (1.0, (0, 0, 0)),
         **dict.fromkeys(("ev", "electronvolt", "electron_volt"), (1.0, _ENERGY)),
         **dict.fromkeys(("mev", "millielectronvolt"), (1e-3, _ENERGY)),
         **dict.fromkeys(("kcal_mol", "kcalmol"), (KCAL_PER_MOL, _ENERGY)),
