@@ -52,9 +52,11 @@ class Case:
         permutations: ``"any"`` if the order of the atoms means nothing, or the permutations (rows
             of indices) that change nothing.
         coincident: Whether energy and forces are finite where two atoms coincide; with False it
-            must raise, with ``"nan"`` nothing of the result may look like a number.
+            must raise, with ``"nan"`` nothing of the result may look like a number, with
+            ``"infinite"`` not the energy.
         tolerance: Of forces against finite differences, eV/Å.
         invariance: Of energies (eV) and forces (eV/Å) under symmetry operations.
+        stretch: Factor of the cell in which an atom is put alone.
     """
 
     potential: Potential
@@ -67,6 +69,7 @@ class Case:
     coincident: bool | str = True
     tolerance: float = 1e-8
     invariance: float = 1e-10
+    stretch: float = 50.0
 
     def bound(self, potential: Potential | None = None):
         potential = potential or self.potential
@@ -118,6 +121,16 @@ def network(potential: Potential, systems: list[System], **claims) -> Case:
     return dataclasses.replace(case, params=params)
 
 
+D3 = {k: jnp.asarray(v) for k, v in (("s6", 1.0), ("s8", 1.2177), ("a1", 0.4145), ("a2", 4.8593))}
+SO3LR = {
+    "cutoff": 3.0,
+    "features": 4,
+    "layers": 1,
+    "heads": 2,
+    "degrees": (1, 2),
+    "radial_functions": 4,
+    "dtype": "float64",
+}
 MESSAGES = {"features": 3, "radial_functions": 4, "dtype": "float64"}
 ELEMENTS = ("H", "C", "O")
 
@@ -155,6 +168,12 @@ CASES: dict[str, Callable[[], Case]] = {
         tolerance=1e-6,
         invariance=1e-9,
     ),
+    "trainable zbl": lambda: Case(
+        physics.trainable_zbl(2.5), molecules(4, 3), stack=False, coincident="nan", tolerance=1e-7
+    ),
+    "d3 crystal": lambda: Case(
+        physics.d3(["H", 6, 8], 4.0), [crystal(), crystal(1, 2)], params=D3, stack=False
+    ),
     "morse": lambda: Case(morse(), molecules(4, 4, 3)),
     "springs": lambda: Case(
         springs(BONDS), [crystal(), crystal(1)], pack=False, permutations=[[0, 1, 2]]
@@ -179,6 +198,18 @@ CASES: dict[str, Callable[[], Case]] = {
             **(MESSAGES | {"features": 4}),
         ),
         [crystal(), crystal(1)],
+    ),
+    "so3lr": lambda: network(
+        networks.so3lr(None, **SO3LR),
+        molecules(4, 4, 3, charge=1.0, spin=1.0),
+        coincident="infinite",
+    ),
+    "so3lr crystal with Ewald sums": lambda: network(
+        networks.so3lr(4.0, ewald=physics.ewald_plan(crystal().cell, width=4.0), **SO3LR),
+        [crystal().replace(charge=0.0, spin=0.0), crystal(1).replace(charge=0.0, spin=0.0)],
+        pack=False,
+        coincident="infinite",
+        stretch=1.2,
     ),
     "geometric attention": lambda: network(
         networks.geomatt(
@@ -371,7 +402,7 @@ def test_isolated_atom(case):
     system = case.systems[0]
     one = system.replace(positions=system.positions[:1], numbers=system.numbers[:1])
     if system.cell is not None:
-        one = one.replace(cell=50.0 * system.cell)
+        one = one.replace(cell=case.stretch * system.cell)
     try:
         energy, force = case.evaluate(one)
     except ValueError:
@@ -391,6 +422,9 @@ def test_coincident_atoms(case):
     if case.coincident == "nan":
         assert np.isnan(energy).all()
         assert np.isnan(force).all()
+        return
+    if case.coincident == "infinite":
+        assert not np.isfinite(energy).any()
         return
     assert np.isfinite(energy).all()
     assert np.isfinite(force).all()

@@ -113,6 +113,10 @@ def d3_dispersion(
     Reference:
         Grimme, Antony, Ehrlich & Krieg, J. Chem. Phys. 132, 154104 (2010), doi:10.1063/1.3382344.
     """
+    if system.batch_shape and not system.is_packed:
+        raise ValueError(
+            f"a stack of shape {system.batch_shape} has no common pairs: use pack, or jax.vmap"
+        )
     dtype = system.positions.dtype
     radii, moments, coordination, c6 = (
         jnp.asarray(x, dtype)
