@@ -1,6 +1,7 @@
 """What one reads off a run: averages with errors, structure, motion, stability."""
 
 from jaxff.analysis.geometry import angles, dihedrals, distances, histogram, topology
+from jaxff.analysis.lifetimes import Lifetimes, lifetimes
 from jaxff.analysis.motion import Diffusion, diffusion, mean_square_displacement
 from jaxff.analysis.radial import RadialDistribution, radial_distribution
 from jaxff.analysis.stability import Survival, survival, time_to_failure
@@ -16,6 +17,7 @@ from jaxff.analysis.statistics import (
 __all__ = [
     "Diffusion",
     "Estimate",
+    "Lifetimes",
     "RadialDistribution",
     "Survival",
     "angles",
@@ -27,6 +29,7 @@ __all__ = [
     "estimate",
     "histogram",
     "inefficiency",
+    "lifetimes",
     "mean_square_displacement",
     "radial_distribution",
     "summary",

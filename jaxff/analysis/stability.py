@@ -19,10 +19,11 @@ def time_to_failure(
     energy: Any = None,
     reference: Any = None,
     stretch: float = 1.5,
+    deviation: float | None = None,
     cell: Any = None,
     pbc: Any = None,
 ) -> float | None:
-    """First time at which a bond is broken, or a position or the energy is not finite.
+    """First time at which a bond leaves its range, or a position or the energy is not finite.
 
     Args:
         positions: Å, ``(frames, atoms, 3)``.
@@ -31,6 +32,7 @@ def time_to_failure(
         energy: eV, of each frame.
         reference: Geometry in Å that defines the bonds; by default the first frame.
         stretch: A bond is broken beyond this multiple of its length in the reference.
+        deviation: Given, the range is the length in the reference plus or minus so many Å instead.
         cell: Lattice vectors in Å.
         pbc: Periodic directions.
 
@@ -39,6 +41,9 @@ def time_to_failure(
 
     Raises:
         ValueError: If shapes do not fit or the reference is not finite.
+
+    Reference:
+        Fu et al., Trans. Mach. Learn. Res. (2023), arXiv:2210.07237 (a deviation of 0.5 Å).
     """
     positions, times = np.asarray(positions, np.float64), np.asarray(times, np.float64)
     if positions.ndim != 3 or len(positions) != len(times) or not len(times):
@@ -54,9 +59,13 @@ def time_to_failure(
         failed |= ~np.isfinite(np.asarray(energy, np.float64))
     pairs = bonds_of(numbers, start, cell, pbc)
     if len(pairs):
-        limits = stretch * distances(start, pairs, cell, pbc)
+        lengths = distances(start, pairs, cell, pbc)
         safe = np.where(np.isfinite(positions), positions, 0.0)
-        failed |= (distances(safe, pairs, cell, pbc) > limits).any(axis=1)
+        seen = distances(safe, pairs, cell, pbc)
+        if deviation is None:
+            failed |= (seen > stretch * lengths).any(axis=1)
+        else:
+            failed |= (np.abs(seen - lengths) > deviation).any(axis=1)
     index = np.flatnonzero(failed)
     return float(times[index[0]]) if len(index) else None
 

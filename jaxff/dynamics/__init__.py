@@ -4,6 +4,7 @@ from jaxff.dynamics.barostat import npt
 from jaxff.dynamics.ensembles import Ensemble, csvr, langevin, nose_hoover, nve
 from jaxff.dynamics.hdf5 import read_hdf5
 from jaxff.dynamics.jax_md import to_jax_md
+from jaxff.dynamics.minima_hopping import Hopping, minima_hopping
 from jaxff.dynamics.observables import (
     Drift,
     angular_momentum,
@@ -25,6 +26,7 @@ from jaxff.dynamics.writers import Writer, read_log, read_restart
 __all__ = [
     "Drift",
     "Ensemble",
+    "Hopping",
     "Relaxation",
     "Restart",
     "Trajectory",
@@ -37,6 +39,7 @@ __all__ = [
     "kinetic_energy",
     "langevin",
     "maxwell_boltzmann",
+    "minima_hopping",
     "nose_hoover",
     "npt",
     "nve",

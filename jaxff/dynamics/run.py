@@ -27,11 +27,12 @@ class UnstableRunError(FloatingPointError):
 
     Attributes:
         trajectory: All good frames; ``trajectory.restart`` is the last good state.
+        replicas: Which of several replicas failed; empty where that could not be told.
     """
 
-    def __init__(self, message: str, trajectory: Trajectory):
+    def __init__(self, message: str, trajectory: Trajectory, replicas: tuple[int, ...] = ()):
         super().__init__(message)
-        self.trajectory = trajectory
+        self.trajectory, self.replicas = trajectory, replicas
 
 
 def run(
@@ -82,7 +83,8 @@ def run(
             :func:`jaxff.dynamics.degrees_of_freedom` does, or 3 N if the thermostat moves the
             whole.
         replicas: Number of runs side by side from the one system, each with its own random numbers.
-            Arrays of the result have a leading axis. If one fails, all stop at that step.
+            Arrays of the result have a leading axis. If one fails, all stop at that step;
+            :func:`jaxff.analysis.lifetimes` lets the others go on.
         restart: State to continue from (:func:`jaxff.dynamics.read_restart`) instead of temperature
             or velocities, with the same potential, atoms, masses and time step. Its frame is not
             recorded again. The ensemble may have another temperature or pressure, to heat or to
@@ -170,18 +172,20 @@ def _advance(
             continue
         recorder.flush(carry, step)
         if status != loop.RUNNING:
-            message = _failure(simulation, carry, status, step, far)
-            raise UnstableRunError(message, recorder.result())
+            message, replicas = _failure(simulation, carry, status, step, far)
+            raise UnstableRunError(message, recorder.result(), replicas)
 
 
 def _failure(
     simulation: Simulation, carry: loop.Carry, status: int, step: int, max_displacement: float
-) -> str:
+) -> tuple[str, tuple[int, ...]]:
+    """What happened, in words, and to which replicas."""
     distance, force = simulation.next_step(carry)
     distance = np.where(np.isfinite(distance), distance, np.inf)
     bad = ~np.isfinite(force).all(axis=-1)
-    where = ""
-    if bad.any() or not (distance <= max_displacement).all():
+    failed, where = bad | (distance > max_displacement), ""
+    replicas = () if simulation.replicas is None else np.flatnonzero(failed.any(axis=-1))
+    if failed.any():
         # The atom that flies farthest, or whose force is no number.
         index = np.argmax(distance if status == loop.EXPLODED or not bad.any() else bad)
         place = np.unravel_index(index, distance.shape)
@@ -195,12 +199,13 @@ def _failure(
             what += f", or the cell by more than {loop.MAX_STRAIN:.0%} of its length"
     else:
         what = "energy, forces or positions are not finite"
-    return (
+    message = (
         f"{what} after step {step} ({step * simulation.ensemble.timestep:g} fs){where}. That step "
         "is the last good one; its state is in trajectory.restart of this exception and in the "
         "files of the writer. Try a smaller timestep, a relaxed start, or a model trained on such "
         "geometries"
     )
+    return message, tuple(int(replica) for replica in replicas)
 
 
 # --- arguments ---------------------------------------------------------------------------------

@@ -44,6 +44,18 @@ class Restart:
     list_strain: Any = None
     plan: str = ""
 
+    def take(self, index: Any) -> "Restart":
+        """The state of one replica (an integer), or of several, from which they go on alone.
+
+        Raises:
+            ValueError: If it is that of a single run.
+        """
+        if self.positions.ndim != 3:
+            raise ValueError("this is the state of a single run: there are no replicas to take")
+        held = {name: getattr(self, name) for name in _OF_REPLICAS}
+        taken = {n: None if v is None else np.asarray(v[index]) for n, v in held.items()}
+        return replace(self, **taken, leaves=tuple(np.asarray(x[index]) for x in self.leaves))
+
 
 _OF_REPLICAS = (
     "numbers", "positions", "velocities", "key", "cell", "list_positions", "list_strain",
@@ -135,12 +147,6 @@ class Trajectory:
         """
         if self.replicas is None or not 0 <= index < self.replicas:
             raise ValueError(f"expected a replica of {self.replicas}, got {index}")
-        last = self.restart
-        taken = {
-            name: None if getattr(last, name) is None else np.asarray(getattr(last, name)[index])
-            for name in _OF_REPLICAS
-        }
-        leaves = tuple(np.asarray(leaf[index]) for leaf in last.leaves)
         chosen = {n: getattr(self, n) for n in _PER_FRAME if n not in ("steps", "times")}
         chosen = {n: None if v is None else v[index] for n, v in chosen.items()}
         cell = None if self.cell is None else self.cell[index]
@@ -149,7 +155,7 @@ class Trajectory:
             **chosen,
             cell=cell,
             degrees_of_freedom=int(self.degrees_of_freedom[index]),
-            restart=replace(last, **taken, leaves=leaves),
+            restart=self.restart.take(index),
         )
 
     def __len__(self) -> int:

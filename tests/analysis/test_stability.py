@@ -17,6 +17,12 @@ def test_broken_bond_and_what_is_not_finite():
     assert analysis.time_to_failure(frames, times, [8, 1, 1]) == 30.0
     assert analysis.time_to_failure(frames, times, [8, 1, 1], stretch=2.0) is None
     assert analysis.time_to_failure(frames, times, [8, 1, 1], stretch=1.3) == 10.0
+    # the first bond is 0.96 Å long: 1.45 of it lie 0.432 Å beyond, 1.6 of it 0.576 Å
+    assert analysis.time_to_failure(frames, times, [8, 1, 1], deviation=0.5) == 30.0
+    assert analysis.time_to_failure(frames, times, [8, 1, 1], deviation=0.4) == 20.0
+    short, _ = run([1.0, 0.4])
+    assert analysis.time_to_failure(short, times[:2], [8, 1, 1]) is None
+    assert analysis.time_to_failure(short, times[:2], [8, 1, 1], deviation=0.5) == 10.0
     energy = np.array([0.0, 0.0, np.nan, 0.0, 0.0])
     assert analysis.time_to_failure(frames, times, [8, 1, 1], energy=energy) == 20.0
     frames[1, 2, 0] = np.inf

@@ -133,6 +133,7 @@ def test_a_failed_replica_names_itself_and_stops_all(dimer, harmonic):
             breaks, stack(starts), ensemble=nve(0.5), steps=1000, velocities=np.zeros((2, 3)),
             every=2, writer=seen.append,
         )  # fmt: skip
+    assert caught.value.replicas == (2,)
     trajectory = caught.value.trajectory
     assert f"after step {trajectory.restart.step} (" in str(caught.value)
     assert trajectory.positions.shape[0] == 3
