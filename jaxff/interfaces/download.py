@@ -1,19 +1,10 @@
 """Files that others publish, fetched once and only with the content that is known here."""
 
-import hashlib
-import http.client
 import os
 from pathlib import Path
-from typing import IO, NamedTuple
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
-from urllib.request import urlopen
-
-from jaxff.data.archive import write_atomic
+from typing import NamedTuple
 
 __all__ = ["Published", "cache_folder", "fetch"]
-
-_BLOCK = 1 << 16
 
 
 class Published(NamedTuple):
@@ -21,7 +12,6 @@ class Published(NamedTuple):
 
     url: str
     sha256: str
-    size: int
 
 
 def cache_folder() -> Path:
@@ -50,36 +40,30 @@ def fetch(file: Published, path: str | os.PathLike, *, timeout: float = 30.0) ->
         ValueError: If it is not what is known here, or for another kind of address.
         OSError: If it cannot be written.
     """
+    import pooch
+    from requests import RequestException
+
     path = Path(path)
-    if urlsplit(file.url).scheme not in ("http", "https"):
+    if not file.url.startswith(("https://", "http://")):
         raise ValueError(f"{file.url}: expected an address with https://")
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256:
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with urlopen(file.url, timeout=timeout) as answer:
-            write_atomic(path, lambda stream: _copy(answer, stream, file))
-    except (URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        reason = f"HTTP {error.code}" if isinstance(error, HTTPError) else f"{error}"
+        pooch.retrieve(
+            file.url,
+            f"sha256:{file.sha256}",
+            fname=path.name,
+            path=path.parent,
+            downloader=pooch.HTTPDownloader(timeout=timeout),
+        )
+    except RequestException as error:
         raise ConnectionError(
-            f"{file.url} cannot be fetched ({reason}); fetch it where there is a connection and "
-            f"put it at {path}"
+            f"{file.url} cannot be fetched ({error}); fetch it where there is a connection and put "
+            f"it at {path}"
+        ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"{file.url}: expected the SHA-256 {file.sha256}, got something else: it was changed, "
+            "and is not kept"
         ) from error
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; name another folder", str(path)) from error
     return path
-
-
-def _copy(answer: IO[bytes], stream: IO[bytes], file: Published) -> None:
-    """Bytes of the answer, no more than are expected, into the stream."""
-    found, count = hashlib.sha256(), 0
-    while count <= file.size and (block := answer.read(_BLOCK)):
-        found.update(block)
-        stream.write(block)
-        count += len(block)
-    if found.hexdigest() != file.sha256:
-        raise ValueError(
-            f"{file.url}: expected {file.size} bytes with SHA-256 {file.sha256}, got "
-            f"{'more' if count > file.size else count} with {found.hexdigest()}: it was changed or "
-            "cut off, and is not kept"
-        )

@@ -30,12 +30,10 @@ _FILES = {
     "hyperparameters.json": Published(
         f"{_FOLDER}/{_COMMIT}/so3lr/params/hyperparameters.json",
         "02a95f777f394dc9ae43529b3ac5e7e0e2e89f60c1fa9e6697926d31308853a9",
-        5287,
     ),
     "params.pkl": Published(
         f"{_FOLDER}/{_COMMIT}/so3lr/params/params.pkl",
         "1c481bd2d9280f8b7b131ec65e92d25ff73deda76956bc137754c2acb98d93fd",
-        2128714,
     ),
 }
 

@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import http.server
-import os
+import shutil
 import threading
 
 import pytest
@@ -44,8 +44,8 @@ def server():
         thread.join()
 
 
-def published(server, name, size=SIZE):
-    return Published(f"http://127.0.0.1:{server.server_port}/{name}", SUM, size)
+def published(server, name):
+    return Published(f"http://127.0.0.1:{server.server_port}/{name}", SUM)
 
 
 def test_a_file_is_fetched_once_and_again_when_damaged(server, tmp_path):
@@ -62,17 +62,16 @@ def test_a_file_is_fetched_once_and_again_when_damaged(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "error", "message"),
+    ("name", "error", "message"),
     [
-        ("absent", SIZE, ConnectionError, r"HTTP 404.*put it at .*file\.bin"),
-        ("cut", SIZE, (ValueError, ConnectionError), "cut off|cannot be fetched"),
-        ("other", SIZE, ValueError, f"expected 256000 bytes with SHA-256 {SUM}, got"),
-        ("file", 10, ValueError, "expected 10 bytes .* got more"),
+        ("absent", ConnectionError, r"404.*put it at .*file\.bin"),
+        ("cut", ConnectionError, "cannot be fetched"),
+        ("other", ValueError, f"expected the SHA-256 {SUM}, got"),
     ],
 )
-def test_what_is_not_as_published_is_not_kept(server, tmp_path, name, size, error, message):
+def test_what_is_not_as_published_is_not_kept(server, tmp_path, name, error, message):
     with pytest.raises(error, match=message):
-        fetch(published(server, name, size), tmp_path / "file.bin")
+        fetch(published(server, name), tmp_path / "file.bin")
     assert not list(tmp_path.iterdir())
 
 
@@ -80,16 +79,16 @@ def test_no_connection_and_no_address(server, tmp_path):
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as closed:
         port = closed.server_port
     with pytest.raises(ConnectionError, match="fetch it where there is a connection and put it"):
-        fetch(Published(f"http://127.0.0.1:{port}/file", SUM, 1), tmp_path / "file.bin")
+        fetch(Published(f"http://127.0.0.1:{port}/file", SUM), tmp_path / "file.bin")
     with pytest.raises(ValueError, match="expected an address with https"):
-        fetch(Published("file:///etc/hostname", SUM, 1), tmp_path / "file.bin")
+        fetch(Published("file:///etc/hostname", SUM), tmp_path / "file.bin")
 
 
 def test_a_full_disk_leaves_nothing(server, tmp_path, monkeypatch):
-    def full(descriptor):
+    def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(shutil, "move", full)
     with pytest.raises(OSError, match="No space left on device; name another folder") as caught:
         fetch(published(server, "file"), tmp_path / "file.bin")
     assert caught.value.errno == errno.ENOSPC

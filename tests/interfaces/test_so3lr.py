@@ -245,7 +245,7 @@ def test_the_published_files_are_fetched(tmp_path, monkeypatch):
         for name in ("hyperparameters.json", "params.pkl"):
             content = (tmp_path / "server" / name).read_bytes()
             address = f"http://127.0.0.1:{server.server_port}/{name}"
-            files[name] = Published(address, hashlib.sha256(content).hexdigest(), len(content))
+            files[name] = Published(address, hashlib.sha256(content).hexdigest())
         assert files.keys() == so3lr._FILES.keys()
         monkeypatch.setattr(so3lr, "_FILES", files)
         monkeypatch.setenv("JAXFF_CACHE", str(tmp_path / "cache"))
