@@ -34,11 +34,16 @@ from jaxff.allocation import keep_freed_memory
 from jaxff.report import canvas
 
 # Mean absolute errors, kcal/mol and kcal/mol/Å: SchNet from arXiv:1706.08566, PaiNN from
-# arXiv:2102.03150, geometric attention from the tables of its authors' program.
+# arXiv:2102.03150, geometric attention from the tables of its authors' program, SO3krates from
+# arXiv:2205.14276.
 PUBLISHED = {
-    "schnet_ethanol": (0.08, 0.39), "painn_ethanol": (0.064, 0.224), "geomatt_ethanol": (0.25, 0.98)
+    "schnet_ethanol": (0.08, 0.39), "painn_ethanol": (0.064, 0.224),
+    "geomatt_ethanol": (0.25, 0.98), "so3krates_ethanol": (0.052, 0.096),
 }  # fmt: skip
-COLORS = {"schnet": canvas.BLUE, "painn": canvas.ORANGE, "geomatt": canvas.GREEN}
+COLORS = {
+    "schnet": canvas.BLUE, "painn": canvas.ORANGE, "geomatt": canvas.GREEN,
+    "so3krates": canvas.PURPLE,
+}  # fmt: skip
 
 
 def run(path, options):
@@ -80,12 +85,12 @@ def result(name, job, params, entries):
 
 def draw(folder):
     """Validation errors against steps, with the published test errors."""
-    plot = canvas.new_figure(9, 3.6)
+    plot = canvas.new_figure(11, 3.6)
     axes = plot.subplots(1, 2)
     seen = Counter()
     for log in sorted(folder.glob("*.jsonl")):
         kind = log.stem.partition("_")[0]
-        entries, color = history(log), COLORS.get(kind, canvas.PURPLE)
+        entries, color = history(log), COLORS.get(kind, canvas.BLUE)
         style = ("-", "--", "-.", ":")[seen[kind] % 4]
         seen[kind] += 1
         for place, label in enumerate(("energy", "forces")):
@@ -103,7 +108,7 @@ def draw(folder):
     for each in axes:
         canvas.tidy(each)
         each.xaxis.set_minor_formatter(NullFormatter())
-        each.legend(fontsize=7)
+    axes[1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     canvas.save(folder / "curves.png", plot)
 
 
