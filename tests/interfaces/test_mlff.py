@@ -16,6 +16,9 @@ from jaxff.networks.so3krates import SO3krates
 
 MODELS = ("so3krates_dense_a", "so3krates_dense_b", "so3krates_snse")
 BOX = 100.0
+# The tests compile without optimisation, where each function of XLA loses a bit more: the forces of
+# ethanol by "b", ill-conditioned at its oxygen, then have twice the error.
+OPTIMISED = {"xla_backend_optimization_level": 3}
 
 
 def read(folder, name, dtype="float64"):
@@ -45,9 +48,12 @@ def compare(folder, model, dtype):
     names = [str(name) for name in file["names"]]
     systems = pack([system_of(file, name) for name in names])
     found = neighbor_list(potential.cutoffs).allocate(systems)
-    evaluate = jax.jit(lambda f, s, n: observe(f, ["energy", "forces", "stress"])(s, n))
-    outputs = evaluate(bind(potential, params), systems, found)
     wide = dtype == "float64"
+    evaluate = jax.jit(
+        lambda f, s, n: observe(f, ["energy", "forces", "stress"])(s, n),
+        compiler_options={} if wide else OPTIMISED,
+    )
+    outputs = evaluate(bind(potential, params), systems, found)
     ends = np.cumsum([len(file[f"{name}/Z"]) for name in names])
     forces = np.split(np.asarray(outputs["forces"]), ends[:-1])
     for index, name in enumerate(names):
