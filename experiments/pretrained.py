@@ -4,13 +4,13 @@
 
 Without PATH the published weights are fetched. ``dipeptide`` starts at a geometry of the SPICE
 dipeptides (``$JAXFF_DATA/spice_dipeptides/test.xyz``), in the gas phase, all pairs: 5 ps of
-Langevin dynamics at 300 K, then constant energy without motion of the whole; the drift is the slope
-of a straight line through the total energy. ``water`` starts at a frame of 64 molecules in a cell of
-12.44 Å (``$JAXFF_DATA/water_pbe0ts/water_192.npz``): Langevin dynamics at 300 K, of which the first
-fifth does not count, with electrostatics up to 12 Å or, with ``--ewald``, of all images. Positions
-are in float64 around the network in float32. A run is sound if it comes to its end and no bond of
-the first frame is stretched or pressed by half. The record goes to ``pretrained.json``, one part
-for each run.
+Langevin dynamics at 300 K, then constant energy without motion of the whole; the drift is the
+slope of a straight line through the total energy. ``water`` starts at a frame of 64 molecules in a
+cell of 12.44 Å (``$JAXFF_DATA/water_pbe0ts/water_192.npz``): Langevin dynamics at 300 K, of which
+the first fifth does not count, with electrostatics up to 12 Å or, with ``--ewald``, of all images.
+Positions are in float64 around the network in float32. A run is sound if it comes to its end and no
+bond of the first frame is stretched or pressed by half. The record goes to ``pretrained.json``, one
+part for each run.
 """
 
 import argparse
