@@ -135,16 +135,22 @@ def save(path: str | os.PathLike, potential: Potential, params: Params) -> None:
 
 
 def load(
-    path: str | os.PathLike, *, descriptors: Mapping[str, Any] | None = None
+    path: str | os.PathLike,
+    *,
+    descriptors: Mapping[str, Any] | None = None,
+    dtype: str | None = None,
 ) -> tuple[Potential, Params]:
     """Read a potential and its parameters.
 
     Args:
         path: A file written by :func:`save`.
         descriptors: Functions for descriptor names that jaxff does not know.
+        dtype: Precision in which its networks run instead of their own, ``"float64"`` for instance
+            for Hessians and relaxations to tight tolerances.
 
     Raises:
-        ValueError: If the file is damaged, of another format, or names an unknown part.
+        ValueError: If the file is damaged, of another format, or names an unknown part, or a
+            precision is given and it holds no network.
         FileNotFoundError: If there is no such file.
         RuntimeError: If it holds 64-bit floats and they are not enabled.
     """
@@ -160,8 +166,10 @@ def load(
         structure = json.loads(metadata["jaxff"])
         if structure["format"] != _FORMAT:
             raise ValueError(f"format {structure['format']!r}, expected {_FORMAT!r}")
-        if any(array.dtype == np.float64 for array in arrays.values()):
+        if dtype == "float64" or any(array.dtype == np.float64 for array in arrays.values()):
             require_float64(f"{path}")
+        if dtype is not None and not _set_precision(structure["spec"], dtype):
+            raise ValueError(f"dtype {dtype!r} is that of networks, and it holds none")
         potential = _decode(structure["spec"], arrays, descriptors or {})
         if not isinstance(potential, Potential):
             raise ValueError("it describes no potential")
@@ -171,6 +179,18 @@ def load(
     except (SafetensorError, *_DAMAGE) as error:
         raise ValueError(f"{path}: not a model of jaxff, or damaged: {error}") from error
     return potential, params
+
+
+def _set_precision(node: Any, dtype: str) -> int:
+    """Write a precision into the recipe of every network, and count them."""
+    if isinstance(node, list):
+        return sum(_set_precision(item, dtype) for item in node)
+    if not isinstance(node, dict):
+        return 0
+    if node.get("spec") in _NETWORKS:
+        node["arguments"]["dtype"] = {"value": dtype}
+        return 1
+    return sum(_set_precision(item, dtype) for item in node.values())
 
 
 def _check_kernel(potential: KernelPotential, params: Params) -> None:
