@@ -51,15 +51,20 @@ def rms(values):
     return float(root), float(squares.std(ddof=1) / np.sqrt(len(values)) / (2 * root))
 
 
+@jax.jit
+def predict(energy_fn, systems, neighbors):
+    return energy_and_forces(energy_fn)(systems, neighbors)
+
+
 def errors(energy_fn, data, batch=20):
     """Errors of energies (meV) and forces (meV/Å), frame by frame."""
-    look = jax.jit(lambda f, s, n: energy_and_forces(f)(s, n))
+    systems = data.systems
+    inputs = systems, neighbor_list(energy_fn.cutoffs).allocate_stack(systems)
     energies, forces = [], []
     for first in range(0, len(data), batch):
         last = min(first + batch, len(data))
-        systems = data[last - batch : last].systems  # one shape for all
-        listed = neighbor_list(energy_fn.cutoffs, capacity=2.0).allocate_stack(systems)
-        e, f = look(energy_fn, systems, listed)
+        part = np.arange(max(0, last - batch), last)  # one shape for all
+        e, f = predict(energy_fn, *jax.tree.map(lambda x, part=part: x[part], inputs))
         energies.append(np.asarray(e)[first - last :])
         forces.append(np.asarray(f)[first - last :])
     return (
@@ -69,16 +74,15 @@ def errors(energy_fn, data, batch=20):
 
 
 def judge(model, known, mixed):
-    potential, params = jaxff.io.load(model)
-    energy_fn, found = bind(potential, params), {}
+    energy_errors, force_errors = errors(bind(*jaxff.io.load(model)), mixed)
+    repeated, found = np.isin(mixed.values["energy"], known.values["energy"]), {}
     for name, part in PARTS.items():
-        frames = np.arange(500)[part]
-        repeated = np.isin(mixed.values["energy"][frames], known.values["energy"])
-        data = mixed[frames[~repeated]]
-        energy, forces = errors(energy_fn, data)
+        frames = np.arange(len(mixed))[part]
+        frames = frames[~repeated[frames]]
+        energy, forces = energy_errors[frames], force_errors[frames]
         found[name] = {
-            "frames": len(data), "repeated_and_left_out": int(repeated.sum()),
-            "mean_energy_of_data_ev": float(np.mean(data.values["energy"])),
+            "frames": len(frames), "repeated_and_left_out": int(repeated[part].sum()),
+            "mean_energy_of_data_ev": float(np.mean(mixed.values["energy"][frames])),
             "energy_mae_mev": float(np.abs(energy).mean()),
             "forces_mae_mev_per_angstrom": float(np.abs(forces).mean()),
             **dict(zip(("energy_rmse_mev", "energy_standard_error"), rms(energy), strict=True)),

@@ -36,6 +36,7 @@ from vibrations_ethanol import EVERY, TIMESTEP, minimum
 import jaxff
 from jaxff import bind, dynamics, report
 from jaxff.dynamics.velocities import remove_rotation, remove_translation
+from jaxff.system import stack
 from jaxff.vibrations import Spectrum, density_of_states, find_peaks, modes_of, undo_verlet
 
 KELVIN, FRICTION, WARM_UP, RESOLUTION = 300.0, 0.01, 10_000, 10.0  # K, 1/fs, steps, cm⁻¹
@@ -53,8 +54,8 @@ def warmed(energy_fn, system, replicas):
         remove_rotation(x, remove_translation(v, run.masses), run.masses)
         for x, v in zip(last.positions, last.velocities, strict=True)
     ]
-    stack = jax.tree.map(lambda x: np.broadcast_to(x, (replicas, *x.shape)), system)
-    return stack.replace(positions=last.positions), np.asarray(velocities)
+    systems = stack([system.replace(positions=x) for x in last.positions])
+    return systems, np.asarray(velocities)
 
 
 def nearest(wavenumbers, peaks):

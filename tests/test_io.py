@@ -20,10 +20,12 @@ from models import run, springs
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from jaxff import add, bind, descriptors, energy_and_forces, gdml, io, scale_shift
+from jaxff import add, bind, descriptors, energy_and_forces, gdml, io, networks, scale_shift
 from jaxff.kernels import AtomicSum, Kernel, matern52
 from jaxff.linalg import solvers
+from jaxff.neighbors import neighbor_list
 from jaxff.potential import Potential, Spec
+from jaxff.system import System
 
 
 def described(leaf):
@@ -347,3 +349,22 @@ def test_every_recipe_of_the_library_can_be_written_down(path):
     io.save(path, unknown, params)
     with pytest.raises(ValueError, match="unknown potential 'unknown'"):
         io.load(path)
+
+
+def test_networks_run_in_the_precision_asked_for(path):
+    sizes = {"features": 4, "interactions": 1, "cutoff": 3.0}
+    model = scale_shift(networks.schnet(**sizes), 2.0, 0.5)
+    system = System(water(1).positions[0], [8, 1, 1])
+    listed = neighbor_list(3.0).allocate(system)
+    params = model.init(jax.random.key(0), system, listed)
+    io.save(path, model, params)
+    exact = scale_shift(networks.schnet(**sizes, dtype="float64"), 2.0, 0.5)
+    again = io.load(path, dtype="float64")
+    single, expected, found = (
+        float(bind(*one)(system, listed)) for one in ((model, params), (exact, params), again)
+    )
+    assert found == expected
+    assert 0 < abs(single - expected) < 1e-4
+    io.save(path, *random_params(CASES["rbf"]()))
+    with pytest.raises(ValueError, match="is that of networks, and it holds none"):
+        io.load(path, dtype="float64")

@@ -18,7 +18,13 @@ def lennard_jones(system, neighbors=None):
 
 
 ENERGY = jax.tree_util.Partial(lennard_jones)
-SETTINGS = {"temperature": 5000.0, "threshold": 0.4, "timestep": 2.0, "energy_tolerance": 1e-4}
+SETTINGS = {
+    "temperature": 5000.0,
+    "threshold": 0.4,
+    "timestep": 2.0,
+    "turns": 3,
+    "energy_tolerance": 1e-4,
+}
 
 
 def cluster(atoms, seed):
