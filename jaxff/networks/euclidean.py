@@ -1,8 +1,10 @@
 """Euclidean variables, one vector per degree of rotation, and the attention that moves them."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +12,8 @@ import numpy as np
 from flax import linen as nn
 
 from jaxff.descriptors.harmonics import solid_harmonics
-from jaxff.networks.blocks import Dense, Stack
+from jaxff.networks.blocks import Dense
 from jaxff.networks.graph import Edges
-from jaxff.networks.splines import Spline
 from jaxff.numerics import safe_norm
 from jaxff.radial.cutoffs import polynomial
 from jaxff.types import Array, Float
@@ -62,13 +63,15 @@ class Layout:
     def invariants(self, variables: Float[Array, "*shape orders"]) -> Float[Array, "*shape _"]:
         r"""Each degree coupled with itself to a scalar, :math:`\|\chi_l\|^2/\sqrt{2l + 1}`."""
         scale = [1.0 / math.sqrt(2 * degree + 1) for degree in self.degrees]
-        return _product(variables**2, self._table().T * np.asarray(scale))
+        return _product(variables**2, self.table.T * np.asarray(scale))
 
     def spread(self, per_degree: Float[Array, "*shape _"]) -> Float[Array, "*shape orders"]:
         """The value of its degree for each variable."""
-        return _product(per_degree, self._table())
+        return _product(per_degree, self.table)
 
-    def _table(self) -> Float[np.ndarray, "degrees orders"]:
+    @property
+    def table(self) -> Float[np.ndarray, "degrees orders"]:
+        """One for the orders of each degree."""
         return np.repeat(np.eye(len(self.degrees)), [2 * n + 1 for n in self.degrees], axis=1)
 
 
@@ -85,68 +88,87 @@ def _head_table(features: int, heads: int) -> Float[np.ndarray, "features heads"
     return np.repeat(np.eye(heads), features // heads, axis=0)
 
 
-class HeadDense(nn.Module):
-    """A linear map of the features of each head by itself.
-
-    Attributes:
-        heads: Their number.
-    """
-
-    heads: int
+class _Kernel(nn.Module):
+    """Weights of linear maps without bias, one for each head."""
 
     @nn.compact
-    def __call__(self, x: Float[Array, "atoms features"]) -> Float[Array, "atoms features"]:
-        """Features of the same size."""
-        size = x.shape[-1] // self.heads
+    def __call__(self, heads: int, size: int) -> Float[Array, "heads size size"]:
         start = nn.initializers.xavier_uniform(batch_axis=(0,))
-        kernel = self.param("kernel", start, (self.heads, size, size)).astype(x.dtype)
-        parts = x.reshape(-1, self.heads, size)
-        return jnp.einsum("nhi,hij->nhj", parts, kernel).reshape(x.shape)
+        return self.param("kernel", start, (heads, size, size))
 
 
-class Coefficients(nn.Module):
-    r"""Attention of neighbours to each other, :math:`\phi(r)\,q_i\cdot(w_{ij}\circ k_j)` by heads.
+class _Affine(nn.Module):
+    """Weights and bias of a :class:`jaxff.networks.blocks.Dense` layer."""
 
-    The filters w depend on the distance and on how the Euclidean variables of the two differ. They
-    are the same in both directions, and computed once.
+    @nn.compact
+    def __call__(self, dtype: Any, before: int, size: int) -> tuple[Array, Array]:
+        start = nn.initializers.xavier_uniform()
+        kernel = self.param("kernel", start, (before, size), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (size,), jnp.float32)
+        return kernel.astype(dtype), bias.astype(dtype)
+
+
+class _Layers(nn.Module):
+    """Weights of a :class:`jaxff.networks.blocks.Stack`, for those who do the products."""
+
+    @nn.compact
+    def __call__(self, dtype: Any, *sizes: int) -> list[tuple[Array, Array]]:
+        return [
+            _Affine(name=f"dense_{index}")(dtype, before, size)
+            for index, (before, size) in enumerate(itertools.pairwise(sizes))
+        ]
+
+
+class _Linear(nn.Module):
+    """Weights of one linear map without bias."""
+
+    @nn.compact
+    def __call__(self, inputs: int, size: int) -> Float[Array, "inputs size"]:
+        return self.param("kernel", nn.initializers.xavier_uniform(), (inputs, size))
+
+
+class _Branch(nn.Module):
+    """Filters, queries and keys of one of the two attentions.
 
     Attributes:
         heads: Number of heads.
-        norm: Divisor; the root of the features of a head if ``None``.
-        table: Intervals and end in Å of a table of the filters' radial part, see
-            :func:`jaxff.networks.tabulated`; ``None`` to compute it.
+        tabulated: Whether radial filters are linear in what is looked up.
     """
 
     heads: int
-    norm: float | None
-    table: tuple[int, float] | None = None
+    tabulated: bool
 
     @nn.compact
     def __call__(
-        self,
-        x: Float[Array, "atoms features"],
-        edges: Edges,
-        radial: Float[Array, "edges functions"],
-        cutoffs: _Both,
-        change: Float[Array, "_ degrees"],
-    ) -> _Both:
-        """Of each head, for the first atom of each edge and for the second; zero for padding."""
-        size = x.shape[-1]
-        if self.table is None:
-            filters = Stack((size, size), "silu", name="radial")(radial)
+        self, x: Array, radial: Array, change: Array | None, degrees: int
+    ) -> tuple[Float[Array, "edges features"], list[Float[Array, "heads size size"]]]:
+        """Filters of the edges, and the weights of queries and keys."""
+        size, hidden = x.shape[-1], max(1, x.shape[-1] // 4)
+        spherical = _Layers(name="spherical")
+        (into, offset), (outof, constant) = spherical(x.dtype, degrees, hidden, size)
+        if self.tabulated:
+            rows = radial
+            columns = _Linear(name="radial")(radial.shape[-1], size).astype(x.dtype)
         else:
-            filters = Spline(*self.table, size, name="table")(edges.distances)
-        filters += Stack((max(1, size // 4), size), "silu", name="spherical")(change)
-        query = HeadDense(self.heads, name="query")(x)
-        key = HeadDense(self.heads, name="key")(x)
-        norm = math.sqrt(size / self.heads) if self.norm is None else self.norm
-        heads = _head_table(size, self.heads)
-        first = edges.at_first(query) * filters * edges.at_second(key)
-        second = edges.at_second(query) * filters * edges.at_first(key)
-        return (
-            _product(first, heads) * (cutoffs[0] / norm),
-            _product(second, heads) * (cutoffs[1] / norm),
-        )
+            layers = _Layers(name="radial")(x.dtype, radial.shape[-1], size, size)
+            (first, shift), (columns, last) = layers
+            rows, constant = nn.silu(radial @ first + shift), constant + last
+        if change is None:
+            filters = rows @ columns + (nn.silu(offset) @ outof + constant)
+        else:
+            # One product of both parts: sums of large arrays cost as much as products.
+            rows = jnp.concatenate([rows, nn.silu(change @ into + offset)], axis=-1)
+            filters = rows @ jnp.concatenate([columns, outof]) + constant
+        kernels = [_Kernel(name=n)(self.heads, size // self.heads) for n in ("query", "key")]
+        return filters, [kernel.astype(x.dtype) for kernel in kernels]
+
+
+def _by_heads(x: Array, *kernels: Array) -> list[Array]:
+    """Linear maps of the features of each head by itself, all in one product."""
+    atoms, (heads, size, _) = len(x), kernels[0].shape
+    parts = x.reshape(atoms, heads, size)
+    found = jnp.einsum("nhi,khij->nkhj", parts, jnp.stack(kernels))
+    return [found[:, k].reshape(x.shape) for k in range(len(kernels))]
 
 
 def alike(edges: Edges, difference: Float[Array, "edges orders"]) -> _Both:
@@ -182,22 +204,27 @@ def alike(edges: Edges, difference: Float[Array, "edges orders"]) -> _Both:
 
 
 class Attention(nn.Module):
-    """What features and Euclidean variables receive from the neighbours; there is no softmax.
+    r"""What features and Euclidean variables receive from the neighbours.
+
+    There is no softmax: coefficients are :math:`\phi(r)\,q_i\cdot(w_{ij}\circ k_j)` by heads.
+    The filters w depend on the distance and on how the Euclidean variables of the two differ. They
+    are the same in both directions, and computed once.
 
     Attributes:
         layout: Of the Euclidean variables; they have one head for each degree.
         heads: Heads of the features.
-        norm: Divisor of the coefficients, see :class:`Coefficients`.
+        norm: Divisor of the coefficients; the root of the features of a head if ``None``.
         nonlocal_attention: Whether atoms whose Euclidean variables are alike attend to each other
             at any distance, see :func:`alike`.
-        table: Of radial filters, see :class:`Coefficients`.
+        tabulated: Whether the radial functions are those of a table, in which the radial filters
+            are linear, see :func:`jaxff.networks.tabulated`.
     """
 
     layout: Layout
     heads: int
     norm: float | None
     nonlocal_attention: bool
-    table: tuple[int, float] | None = None
+    tabulated: bool = False
 
     @nn.compact
     def __call__(
@@ -205,37 +232,62 @@ class Attention(nn.Module):
         x: Float[Array, "atoms features"],
         variables: Float[Array, "atoms orders"] | None,
         edges: Edges,
-        harmonics: Float[Array, "edges orders"],
+        harmonics: Float[Array, "2 edges orders"],
         radial: Float[Array, "edges functions"],
         cutoff: Float[Array, "edges 1"],
     ) -> tuple[Float[Array, "atoms features"], Float[Array, "atoms orders"]]:
-        """Changes of both; variables are ``None`` while they are zero."""
-        degrees, near, far = len(self.layout.degrees), (cutoff, cutoff), (cutoff, cutoff)
-        if variables is None:
-            change = jnp.zeros((1, degrees), x.dtype)
-        else:
+        """Changes of both; variables are ``None`` while they are zero.
+
+        Harmonics are those of the directions from the receivers to the senders.
+        """
+        size, degrees = x.shape[-1], len(self.layout.degrees)
+        change, far = None, cutoff[None]
+        if variables is not None:
             difference = edges.at_second(variables) - edges.at_first(variables)
             change = self.layout.invariants(difference)
             if self.nonlocal_attention:
-                first, second = alike(edges, difference)
-                far = (cutoff + first, cutoff + second)
-        coefficients = Coefficients(self.heads, self.norm, self.table, name="features")
-        first, second = coefficients(x, edges, radial, near, change)
-        self.sow("intermediates", "features_attention", (first, second))
-        value = HeadDense(self.heads, name="value")(x)
-        table = _head_table(x.shape[-1], self.heads).T
-        received = edges.sum(
-            _product(first, table) * edges.at_second(value),
-            _product(second, table) * edges.at_first(value),
-        )
-        coefficients = Coefficients(degrees, self.norm, self.table, name="variables")
-        first, second = coefficients(x, edges, radial, far, change)
-        self.sow("intermediates", "variables_attention", (first, second))
-        reverse = harmonics * jnp.asarray(self.layout.parity, x.dtype)
-        turned = edges.sum(
-            self.layout.spread(first) * harmonics, self.layout.spread(second) * reverse
-        )
+                far = far + jnp.stack(alike(edges, difference))
+        counts = {"features": self.heads, "variables": degrees}
+        branches = [
+            _Branch(count, self.tabulated, name=name)(x, radial, change, degrees)
+            for name, count in counts.items()
+        ]
+        filters = jnp.concatenate([found[0] for found in branches], axis=-1)
+        kernel = _Kernel(name="value")(self.heads, size // self.heads).astype(x.dtype)
+        query, key, value = _by_heads(x, *branches[0][1], kernel)
+        others = _by_heads(x, *branches[1][1])
+        queries = jnp.concatenate([query, others[0]], axis=-1)
+        keys = jnp.concatenate([key, others[1]], axis=-1)
+        products = edges.at_receivers(queries) * filters * edges.at_senders(keys)
+        scale = self._scales(cutoff[None], far) if self.nonlocal_attention else cutoff
+        attention = _product(products, self._table(size)) * scale
+        self.sow("intermediates", "features_attention", attention[..., : self.heads])
+        self.sow("intermediates", "variables_attention", attention[..., self.heads :])
+        none = np.zeros((degrees, size))
+        spread = np.concatenate([_head_table(size, self.heads).T, none])
+        received = edges.sum_received(_product(attention, spread) * edges.at_senders(value))
+        spread = np.concatenate([np.zeros((self.heads, self.layout.size)), self.layout.table])
+        turned = edges.sum_received(_product(attention, spread) * harmonics)
         return received, turned
+
+    def _scales(self, near: Array, far: Array) -> Array:
+        """Cutoff functions of all heads."""
+        counts = (self.heads, len(self.layout.degrees))
+        shape = far.shape[:-1]
+        parts = [
+            jnp.broadcast_to(values, (*shape, count))
+            for values, count in zip((near, far), counts, strict=True)
+        ]
+        return jnp.concatenate(parts, axis=-1)
+
+    def _table(self, size: int) -> Float[np.ndarray, "features heads"]:
+        """Sums over the features of each head, divided by the norm."""
+        tables = [
+            _head_table(size, heads) / (math.sqrt(size / heads) if self.norm is None else self.norm)
+            for heads in (self.heads, len(self.layout.degrees))
+        ]
+        none = [np.zeros_like(tables[1]), np.zeros_like(tables[0])]
+        return np.block([[tables[0], none[0]], [none[1], tables[1]]])
 
 
 class Exchange(nn.Module):

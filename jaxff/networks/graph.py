@@ -59,6 +59,27 @@ class Edges:
         )
         return add(to_first, self.first, indices_are_sorted=True) + add(to_second, self.second)
 
+    def at_receivers(self, per_atom: Float[Array, "atoms *rest"]) -> Float[Array, "2 edges *rest"]:
+        """Values of the atom that receives: the first of each edge, then the second."""
+        return self._at(per_atom, jnp.stack([self.first, self.second]))
+
+    def at_senders(self, per_atom: Float[Array, "atoms *rest"]) -> Float[Array, "2 edges *rest"]:
+        """Values of the other atom: the second of each edge, then the first."""
+        return self._at(per_atom, jnp.stack([self.second, self.first]))
+
+    def sum_received(self, sent: Float[Array, "2 edges *rest"]) -> Float[Array, "atoms *rest"]:
+        """Sum of what each atom receives, in the order of :meth:`at_receivers`, at one go."""
+        index = jnp.concatenate([self.first, self.second])
+        return jax.ops.segment_sum(
+            sent.reshape(-1, *sent.shape[2:]),
+            index,
+            num_segments=self.atoms,
+            mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+        )
+
+    def _at(self, per_atom: Array, index: Array) -> Array:
+        return per_atom.at[index].get(mode="promise_in_bounds")
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)

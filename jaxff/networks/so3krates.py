@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from jaxff.networks.blocks import computed_once, require_choice
 from jaxff.networks.euclidean import Layout
-from jaxff.networks.graph import Graph, all_pairs, graph
+from jaxff.networks.graph import Edges, Graph, all_pairs, graph
 from jaxff.networks.linen import from_linen
 from jaxff.networks.options import RadialOptions, check_outputs, dtype_name, uses
 from jaxff.networks.readouts import ElementCharges, HirshfeldRatios, electrostatic_outputs
@@ -19,6 +19,7 @@ from jaxff.networks.so3krates_blocks import (
     Energies,
     Layer,
 )
+from jaxff.networks.splines import Spline
 from jaxff.potential import Potential, Spec
 from jaxff.system import System
 from jaxff.types import Array, Float
@@ -47,34 +48,41 @@ class SO3krates(nn.Module):
     totals: Sequence[str]
     outputs: Sequence[str]
     max_number: int
-    radial_table: int | None
+    radial_table: tuple[int, int] | None
 
     @nn.compact
     def __call__(self, system: System, graphs: tuple[Graph, ...]) -> dict[str, Array]:
         """Atomic energies and what else is asked for."""
         own = graphs or (graph(system, all_pairs(system), system.positions.dtype),)
         edges = own[0].edges
-        radial, cutoff = self.radial.evaluate(edges)
-        cutoff = computed_once(cutoff)
+        radial = self._radial(edges)
+        cutoff = computed_once(self.radial.cutoff_of(edges))
+        x = Embedding(self.features, self.max_number, self.totals, name="embedding")(system)
         lengths = jnp.where(edges.distances == 0.0, 1.0, edges.distances)
         harmonics = computed_once(self.layout.harmonics(edges.vectors / lengths[:, None]))
-        x = Embedding(self.features, self.max_number, self.totals, name="embedding")(system)
+        harmonics = jnp.stack([harmonics, harmonics * jnp.asarray(self.layout.parity, x.dtype)])
         variables: Any = None
-        reach = self.radial.cutoff
-        table = None if self.radial_table is None or reach is None else (self.radial_table, reach)
         if self.initial_norm is not None:
-            near = harmonics * (cutoff / self.initial_norm)
-            variables = edges.sum(near, near * jnp.asarray(self.layout.parity, x.dtype))
+            variables = edges.sum_received(harmonics * (cutoff / self.initial_norm))
         for index in range(self.layers):
             layer = Layer(
                 self.layout, self.heads, self.attention_norm, self.nonlocal_attention,
-                self.layer_norm, self.residual_mlps, table, name=f"layer_{index}",
+                self.layer_norm, self.residual_mlps, self.radial_table is not None,
+                name=f"layer_{index}",
             )  # fmt: skip
             x, variables = layer(x, variables, edges, harmonics, radial, cutoff)
             self.sow("intermediates", f"after_{index}", (x, variables))
         if self.layer_norm == "pre":
             x = nn.LayerNorm(use_fast_variance=False, name="norm")(x)
         return self._outputs(system, x, variables)
+
+    def _radial(self, edges: Edges) -> Float[Array, "edges functions"]:
+        """Radial functions, or those in which tabulated filters are linear."""
+        if self.radial_table is None or self.radial.cutoff is None:
+            return self.radial.functions_at(edges.distances)
+        intervals, functions = self.radial_table
+        table = Spline(intervals, self.radial.cutoff, functions, name="radial_table")
+        return table(edges.distances)
 
     def _outputs(
         self, system: System, x: Float[Array, "atoms features"], variables: Any
@@ -120,7 +128,7 @@ def so3krates(
     spin: bool = False,
     outputs: Sequence[str] = (),
     max_number: int = 118,
-    radial_table: int | None = None,
+    radial_table: Sequence[int] | None = None,
     dtype: Any = "float32",
 ) -> Potential:
     r"""SO3krates, a Euclidean transformer, for molecules and crystals.
@@ -167,8 +175,8 @@ def so3krates(
             ``"hirshfeld_ratios"`` (volumes of atoms relative to free ones), ``"features"`` and
             ``"euclidean_variables"`` (the last ones).
         max_number: Highest atomic number; others give NaN.
-        radial_table: Intervals of tables that take the place of the radial filters; such a
-            network is made from a trained one by :func:`jaxff.networks.tabulated`.
+        radial_table: Intervals and functions of a table that takes the place of the radial
+            functions; such a network is made of a trained one by :func:`jaxff.networks.tabulated`.
         dtype: Precision of the network.
 
     Raises:
@@ -199,11 +207,12 @@ def so3krates(
     for kind in residual_mlps:
         require_choice("residual_mlps", kind, RESIDUAL_MLPS)
     mlps = (residual_mlps[0], residual_mlps[1])
+    table = None if radial_table is None else (int(radial_table[0]), int(radial_table[1]))
     totals, asked = uses(charge, spin), check_outputs(outputs, OUTPUTS)
     hidden = features if head_features is None else head_features
     module = SO3krates(
         radial, features, layers, heads, layout, attention_norm, nonlocal_attention, layer_norm,
-        mlps, initial_norm, hidden, element_energies, totals, asked, max_number, radial_table,
+        mlps, initial_norm, hidden, element_energies, totals, asked, max_number, table,
     )  # fmt: skip
     arguments = {
         **radial.arguments(),
@@ -222,7 +231,7 @@ def so3krates(
         "spin": spin,
         "outputs": asked,
         "max_number": max_number,
-        "radial_table": radial_table,
+        "radial_table": table,
         "dtype": dtype_name(dtype),
     }
     return from_linen(

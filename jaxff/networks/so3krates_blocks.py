@@ -51,7 +51,7 @@ class Layer(nn.Module):
         nonlocal_attention: Whether atoms that are alike attend to each other, likewise.
         layer_norm: Name in :data:`LAYER_NORMS`.
         residual_mlps: Names in :data:`RESIDUAL_MLPS`, after the attention and after the exchange.
-        table: Of radial filters, as in the attention.
+        tabulated: Whether radial functions are those of a table, as in the attention.
     """
 
     layout: Layout
@@ -60,7 +60,7 @@ class Layer(nn.Module):
     nonlocal_attention: bool
     layer_norm: str
     residual_mlps: tuple[str, str]
-    table: tuple[int, float] | None
+    tabulated: bool
 
     @nn.compact
     def __call__(
@@ -68,7 +68,7 @@ class Layer(nn.Module):
     ) -> tuple[_Features, _Variables]:
         """Both afterwards; variables are ``None`` while they are zero."""
         attention = Attention(
-            self.layout, self.heads, self.attention_norm, self.nonlocal_attention, self.table,
+            self.layout, self.heads, self.attention_norm, self.nonlocal_attention, self.tabulated,
             name="attention",
         )  # fmt: skip
         received, turned = attention(self._norm("pre", 1, x), variables, edges, *pairs)

@@ -1,6 +1,7 @@
 """Trained networks whose radial filters are looked up rather than computed."""
 
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,57 +10,86 @@ import numpy as np
 
 from jaxff.networks.blocks import RadialBasis, Stack
 from jaxff.potential import Potential
-from jaxff.types import Array, Params
+from jaxff.types import Array, Float, Params
 
 __all__ = ["tabulated"]
 
 
 def tabulated(
-    potential: Potential, params: Params, intervals: int = 512
+    potential: Potential, params: Params, intervals: int = 512, *, tolerance: float = 1e-7
 ) -> tuple[Potential, Params]:
     """A SO3krates or SO3LR with cubic splines in place of its radial filters.
 
-    The filters depend on one distance alone, and are most of the work. Second derivatives stay
-    continuous; the error falls with the fourth power of the number of intervals. Such a network is
-    for use, not for training.
+    The filters of all layers, most of the work, depend on one distance alone, and are so smooth
+    that a few functions span them: their singular functions. These are looked up, and the filters
+    are one product with them. Second derivatives stay continuous; the error of the splines falls
+    with the fourth power of the number of intervals. Such a network is for use, not for training.
 
     Args:
         potential: The network.
         params: Its trained parameters.
         intervals: Of the grid between zero and the cutoff.
+        tolerance: Singular functions smaller than this, relative to the largest, are left out.
 
     Raises:
-        ValueError: If it is another network, or tabulated already.
+        ValueError: If it is another network, or tabulated already, or for settings without sense.
     """
     spec = potential.spec
     if spec is None or spec.builder not in ("so3krates", "so3lr"):
         found = "no spec" if spec is None else repr(spec.builder)
         raise ValueError(f"radial filters of so3krates and so3lr can be tabulated, got {found}")
     options = spec.arguments
-    if options["radial_table"] is not None or intervals < 2:
+    if options["radial_table"] is not None or intervals < 2 or not 0.0 < tolerance < 1.0:
         raise ValueError(
-            f"tabulated takes a network without tables and at least 2 intervals, got "
-            f"radial_table={options['radial_table']} and {intervals}"
+            "tabulated takes a network without tables, at least 2 intervals and a tolerance "
+            f"between 0 and 1; got radial_table={options['radial_table']}, {intervals} and "
+            f"{tolerance}"
         )
-    build = getattr(importlib.import_module("jaxff.networks"), spec.builder)
-    made = build(**{**options, "radial_table": intervals})
-    inner = params["network"] if spec.builder == "so3lr" else params
-    network = dict(inner)
+    network = dict(params["network"] if spec.builder == "so3lr" else params)
     basis = network.pop("radial_basis", {})
-    for name in [n for n in network if n.startswith("layer_")]:
-        attention = dict(network[name]["attention"])
-        for part in ("features", "variables"):
-            own = dict(attention[part])
-            own["table"] = {"values": _table(options, basis, own.pop("radial"), intervals)}
-            attention[part] = own
-        network[name] = {**network[name], "attention": attention}
-    new = {**params, "network": network} if spec.builder == "so3lr" else network
-    return made, new
+    places = [
+        (name, part)
+        for name in sorted(n for n in network if n.startswith("layer_"))
+        for part in ("features", "variables")
+    ]
+    filters = [network[name]["attention"][part]["radial"] for name, part in places]
+    table, maps = _factors(options, basis, filters, intervals, tolerance)
+    for (name, part), kernel in zip(places, maps, strict=True):
+        attention = network[name]["attention"]
+        branch = {**attention[part], "radial": {"kernel": kernel}}
+        network[name] = {**network[name], "attention": {**attention, part: branch}}
+    network["radial_table"] = {"values": table}
+    build = getattr(importlib.import_module("jaxff.networks"), spec.builder)
+    made = build(**{**options, "radial_table": (intervals, len(maps[0]))})
+    return made, {**params, "network": network} if spec.builder == "so3lr" else network
 
 
-def _table(options: dict[str, Any], basis: Params, filters: Params, intervals: int) -> Array:
+def _factors(
+    options: dict[str, Any],
+    basis: Params,
+    filters: Sequence[Params],
+    intervals: int,
+    tolerance: float,
+) -> tuple[Float[Array, "points _"], list[Float[Array, "functions features"]]]:
+    """Values and slopes of the singular functions on the grid, and the maps to the filters."""
     from scipy.interpolate import CubicSpline
 
+    values, ends = _sampled(options, basis, filters, intervals)
+    left, sizes, right = np.linalg.svd(values, full_matrices=False)
+    count = int(np.sum(sizes > tolerance * sizes[0]))
+    functions, right = left[:, :count] * sizes[:count], right[:count]
+    ends_of: Any = tuple((1, slope) for slope in ends @ right.T)
+    spline = CubicSpline(np.arange(intervals + 1), functions, bc_type=ends_of)
+    table = np.concatenate([functions, spline(spline.x, 1)], axis=1)
+    dtype = jax.tree.leaves(filters)[0].dtype
+    maps = np.split(right, len(filters), axis=1)
+    return jnp.asarray(table, dtype), [jnp.asarray(part, dtype) for part in maps]
+
+
+def _sampled(
+    options: dict[str, Any], basis: Params, filters: Sequence[Params], intervals: int
+) -> tuple[Float[np.ndarray, "points columns"], Float[np.ndarray, "2 columns"]]:
+    """All filters side by side on the grid, and their slopes, per interval, at its ends."""
     size, end = options["features"], options["cutoff"]
     centers, widths = (
         None if options[f"radial_{name}"] is None
@@ -78,14 +108,11 @@ def _table(options: dict[str, Any], basis: Params, filters: Params, intervals: i
 
     def values(distances: Array) -> Array:
         functions = module.apply({"params": basis}, distances)
-        return jnp.asarray(Stack((size, size), "silu").apply({"params": filters}, functions))
+        stack = Stack((size, size), "silu")
+        found = [jnp.asarray(stack.apply({"params": f}, functions)) for f in filters]
+        return jnp.concatenate(found, axis=1)
 
     grid = jnp.linspace(0.0, end, intervals + 1, dtype=jnp.result_type(float))
     found, slopes = jax.jit(lambda d: jax.jvp(values, (d,), (jnp.ones_like(d),)))(grid)
-    exact = np.asarray(found, np.float64)
-    ends = np.asarray(slopes, np.float64)[[0, -1]] * (end / intervals)
-    slopes_at_ends: Any = tuple((1, slope) for slope in ends)
-    spline = CubicSpline(np.arange(intervals + 1), exact, bc_type=slopes_at_ends)
-    slopes = spline(spline.x, 1)
-    dtype = jax.tree.leaves(filters)[0].dtype
-    return jnp.asarray(np.concatenate([exact, slopes], axis=1), dtype)
+    steps = np.asarray(slopes, np.float64)[[0, -1]] * (end / intervals)
+    return np.asarray(found, np.float64), steps

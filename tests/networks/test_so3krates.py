@@ -116,7 +116,7 @@ def test_tabulated_filters_and_their_error(tmp_path):
     energy, forces = evaluate(bind(potential, params))
     errors = []
     for intervals in (32, 64):
-        energy_fn = bind(*tabulated(potential, params, intervals))
+        energy_fn = bind(*tabulated(potential, params, intervals, tolerance=1e-12))
         new_energy, new_forces = evaluate(energy_fn)
         np.testing.assert_allclose(new_forces, forces, atol=1e-4)
         errors.append(abs(new_energy - energy))
