@@ -57,7 +57,7 @@ _BASES = {
     ),
 }
 _NAMED_BASES = {"matern32", "matern52", "matern72", "matern92", "rbf"}
-_NETWORKS = ("descriptor_mlp", "geomatt", "painn", "schnet", "so3krates", "so3lr")
+_NETWORKS = ("descriptor_mlp", "geomatt", "painn", "schnet", "so3krates", "so3lr", "spookynet")
 
 
 def _network(name: str, **arguments: Any) -> Potential:

@@ -1,5 +1,5 @@
 """Formats of other programs."""
 
-from jaxff.interfaces import mlff, schnetpack, sgdml, so3lr
+from jaxff.interfaces import mlff, schnetpack, sgdml, so3lr, spookynet
 
-__all__ = ["mlff", "schnetpack", "sgdml", "so3lr"]
+__all__ = ["mlff", "schnetpack", "sgdml", "so3lr", "spookynet"]

@@ -13,6 +13,7 @@ from jaxff.networks.painn import painn
 from jaxff.networks.schnet import schnet, schnet_2017
 from jaxff.networks.so3krates import so3krates
 from jaxff.networks.so3lr import so3lr
+from jaxff.networks.spookynet import spookynet
 from jaxff.networks.tabulated import tabulated
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "schnet_2017",
     "so3krates",
     "so3lr",
+    "spookynet",
     "tabulated",
     "vertex_features",
 ]

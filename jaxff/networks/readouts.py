@@ -19,6 +19,7 @@ __all__ = [
     "VectorReadout",
     "conserve_charge",
     "dipole",
+    "dipole_about_origin",
     "electrostatic_outputs",
 ]
 
@@ -172,6 +173,25 @@ def dipole(
     if atomic_dipoles is not None:
         moments = moments + atomic_dipoles
     return sum_atoms(system, moments)
+
+
+def dipole_about_origin(
+    system: System, charges: Float[Array, " atoms"]
+) -> Float[Array, "*structures 3"]:
+    r"""Dipole moment :math:`\sum_i q_i r_i` in e·Å of charges that add up to the total charge.
+
+    Far from the origin it keeps its digits: the exact total charge counts there, not the rounded
+    sum. Structures without a ``charge`` are neutral.
+
+    Raises:
+        ValueError: If the system is periodic.
+    """
+    about_mean = dipole(system, charges)
+    if system.charge is None:
+        return about_mean
+    count = jnp.maximum(sum_atoms(system, jnp.ones_like(charges)), 1.0)
+    mean = sum_atoms(system, system.positions) / count[..., None]
+    return about_mean + system.charge[..., None] * mean
 
 
 def electrostatic_outputs(
