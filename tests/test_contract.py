@@ -131,6 +131,15 @@ SO3LR = {
     "radial_functions": 4,
     "dtype": "float64",
 }
+
+
+def moved(case: Case) -> Case:
+    """The case with other parameters, for networks that start from zero."""
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape), case.params)
+    return dataclasses.replace(case, params=params)
+
+
 MESSAGES = {"features": 3, "radial_functions": 4, "dtype": "float64"}
 ELEMENTS = ("H", "C", "O")
 
@@ -210,6 +219,25 @@ CASES: dict[str, Callable[[], Case]] = {
         pack=False,
         coincident="infinite",
         stretch=1.2,
+    ),
+    "spookynet crystal": lambda: moved(
+        network(
+            networks.spookynet(
+                2.5,
+                modules=1,
+                nonlocal_attention="features",
+                random_features=8,
+                long_range_cutoff=3.5,
+                **MESSAGES,
+            ),
+            [
+                system.replace(charge=jnp.asarray(1.0), spin=jnp.asarray(2.0))
+                for system in (crystal(), crystal(1))
+            ],
+            coincident="nan",
+            tolerance=1e-6,
+            invariance=1e-9,
+        )
     ),
     "geometric attention": lambda: network(
         networks.geomatt(

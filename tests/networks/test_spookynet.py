@@ -1,0 +1,195 @@
+"""What charge, spin and attention do in SpookyNet, and what its random features cost."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from models import crystal, molecule
+
+from jaxff import System, bind, neighbor_list, pack, physics
+from jaxff.networks import spookynet
+from jaxff.networks.electrons import SUBSHELLS, configurations
+from jaxff.networks.spookynet_blocks import ElectronicEmbedding
+from jaxff.networks.spookynet_layers import (
+    directions,
+    exact_attention,
+    feature_attention,
+    together,
+)
+from jaxff.networks.spookynet_terms import Terms
+from jaxff.potential import Bound
+
+KEY = jax.random.key(0)
+NETWORK_ALONE = {"repulsion": False, "electrostatics": False, "dispersion": False}
+TINY = {"features": 4, "radial_functions": 4, "modules": 1, "dtype": "float64"}
+
+
+def random_params(potential, system, neighbors):
+    """None of them zero, as they are at the start."""
+    start = jax.eval_shape(potential.init, KEY, system, neighbors)
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda leaf: jnp.asarray(0.7 * rng.normal(size=leaf.shape)), start)
+
+
+def test_configurations_hold_all_electrons():
+    table = configurations()
+    numbers = np.arange(1, 87)
+    largest = np.array([86, 2, 2, 6, 2, 6, 2, 10, 6, 2, 10, 6, 2, 14, 10, 6, 2, 6, 10, 14])
+    counts = table[1:] * largest
+    np.testing.assert_allclose(counts[:, 0], numbers, atol=1e-9)
+    np.testing.assert_allclose(counts[:, 1:16].sum(axis=1), numbers, atol=1e-9)
+    np.testing.assert_array_equal(table[0], 0.0)
+    copper = dict(zip(SUBSHELLS, counts[28, 1:16], strict=True))
+    assert (copper["4s"], copper["3d"]) == (1.0, 10.0)
+    # valence electrons of carbon, of iron and of lead
+    for number, expected in ((6, [2, 2, 0, 0]), (26, [2, 0, 6, 0]), (82, [2, 2, 10, 14])):
+        np.testing.assert_allclose(counts[number - 1, 16:], expected, atol=1e-9)
+
+
+def test_charge_and_spin():
+    """States differ, and charges add up."""
+    potential = spookynet(3.0, **NETWORK_ALONE, **TINY)
+    assert potential.uses == {"charge", "spin"}
+    states = [(0.0, 0.0), (1.0, 1.0), (-1.0, 1.0), (0.0, 2.0), (2.0, 0.0)]
+    system = pack([molecule(0, 4, charge=q, spin=s) for q, s in states])
+    found = neighbor_list(3.0).allocate(system)
+    params = random_params(potential, system, found)
+    outputs = jax.jit(Bound.outputs)(bind(potential, params), system, found)
+    energies = np.asarray(outputs["energy"])
+    gaps = np.abs(energies[:, None] - energies)[np.triu_indices(len(states), 1)]
+    assert gaps.min() > 1e-4
+    charges = outputs["partial_charges"].reshape(len(states), 4)
+    np.testing.assert_allclose(charges.sum(axis=1), [q for q, _ in states], atol=1e-13)
+    for name in ("charge", "spin"):
+        with pytest.raises(ValueError, match=f"reads system.{name}, which is None"):
+            bind(potential, params)(system.replace(**{name: None}), found)
+    for name in ("charge", "spin"):
+        share = jax.jit(ElectronicEmbedding(name, 1).apply)(
+            {"params": params["network"][name]}, system, jnp.ones((20, 4))
+        ).reshape(5, 4, 4)
+        total = np.asarray(getattr(system, name))
+        np.testing.assert_array_equal(share[total == 0.0], 0.0)
+        assert (np.abs(share[total != 0.0]) > 1e-6).any(axis=2).all()
+
+
+@pytest.mark.parametrize("attention", [None, "exact"])
+def test_far_fragments_know_each_other_by_attention_only(attention):
+    """Which is why the energy of two molecules is not the sum of theirs, however far apart."""
+    ablation = {"charge_embedding": False, "spin_embedding": False, **NETWORK_ALONE}
+    potential = spookynet(3.0, nonlocal_attention=attention, **ablation, **TINY)
+    assert potential.uses == {"charge"}  # conserved in any case
+    one, other = molecule(0, 3), molecule(1, 4)
+    both = System(
+        np.concatenate([one.positions, other.positions + 50.0]),
+        np.concatenate([one.numbers, other.numbers]),
+    )
+    system = pack([s.replace(charge=jnp.zeros(())) for s in (one, other, both)])
+    found = neighbor_list(3.0).allocate(system)
+    params = random_params(potential, system, found)
+    energies = jax.jit(Bound.__call__)(bind(potential, params), system, found)
+    gap = abs(energies[0] + energies[1] - energies[2])
+    assert gap < 1e-12 if attention is None else gap > 1e-4
+
+
+def inputs(atoms=12, size=16):
+    rng = np.random.default_rng(2)
+    return [jnp.asarray(rng.normal(size=(atoms, size))) for _ in range(3)]
+
+
+def test_random_features_converge_to_exact_attention():
+    """As one over the root of their number; the floor that keeps weights from zero ends it."""
+    query, key, value = inputs()
+    system = System(np.zeros((12, 3)), np.ones(12, int))
+    expected = exact_attention(together(system), query, key, value)
+    scores = np.exp(np.asarray(query @ key.T) / 4.0)
+    np.testing.assert_allclose(
+        expected, scores / scores.sum(axis=1, keepdims=True) @ value, rtol=1e-12
+    )
+
+    @jax.jit
+    def squares(tables, floor):
+        found = jax.vmap(
+            lambda table: feature_attention(system, query, key, value, table, floor=floor)
+        )(tables)
+        return jnp.mean((found - expected) ** 2)
+
+    counts = [64, 256, 1024, 4096]
+    tables = [np.stack([directions(16, m, seed) for seed in range(24)]) for m in counts]
+    errors = np.sqrt([squares(t, 0.0) for t in tables])
+    slope = np.polyfit(np.log(counts), np.log(errors), 1)[0]
+    assert -0.6 < slope < -0.4
+    assert errors[-1] < 0.05
+    assert 0.5 < np.sqrt(squares(tables[0], 1e-4)) / errors[0] < 1.5
+
+
+def test_random_directions_are_orthogonal_and_as_long_as_normal_vectors():
+    table = directions(32, 3200, seed=1)
+    first = table[:, :32].T @ table[:, :32]
+    np.testing.assert_allclose(first, np.diag(np.diag(first)), atol=1e-12)
+    assert abs(np.mean(np.sum(table**2, axis=0)) / 32 - 1) < 0.02
+    assert not np.array_equal(table, directions(32, 3200, seed=2))
+
+
+@pytest.mark.parametrize("form", ["exact", "features"])
+def test_structures_of_a_pack_and_padding_do_not_attend_to_each_other(form):
+    given, table = inputs(), jnp.asarray(directions(16, 8, seed=0))
+
+    def attend(system, query, key, value):
+        if form == "exact":
+            return exact_attention(together(system), query, key, value)
+        return feature_attention(system, query, key, value, table)
+
+    @jax.jit
+    def evaluate(numbers):
+        system = System(np.zeros((12, 3)), numbers, structure=structure, structure_mask=[True] * 3)
+        found = attend(system, *given)
+        slopes = jax.grad(lambda x: jnp.sum(attend(system, *x)[:9] ** 2))(given)
+        return found, slopes
+
+    # Of the last structure all atoms are padding, of the second one atom.
+    structure, numbers = [0] * 5 + [1] * 5 + [2] * 2, np.array([1] * 9 + [0] * 3)
+    found, slopes = evaluate(numbers)
+    assert np.isfinite(found).all()
+    assert all(np.isfinite(slope).all() for slope in slopes)
+    assert all((slope[9:] == 0.0).all() for slope in slopes[1:])
+    for rows in (slice(0, 5), slice(5, 9)):
+        alone = np.zeros(12, int)
+        alone[rows] = 1
+        np.testing.assert_allclose(evaluate(alone)[0][rows], found[rows], atol=1e-13)
+
+
+def test_ewald_sums_do_not_depend_on_how_they_are_split():
+    system, charges = crystal(), jnp.asarray([0.8, -0.5, -0.3])
+    energies = []
+    for far in (6.0, 8.0):
+        plan = physics.ewald_plan(system.cell, cutoff=far, accuracy=1e-10)
+        terms = Terms(3.0, far, False, True, False, plan, None)
+        found = neighbor_list(far).allocate(system)
+        atomic, _ = jax.jit(lambda q, s, n, t=terms: t.evaluate({}, q, s, n))(
+            charges, system, found
+        )
+        energies.append(jnp.sum(atomic["electrostatic_energy"]))
+    assert abs(energies[0]) > 1e-3
+    np.testing.assert_allclose(energies[1], energies[0], rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cutoff": 0.0}, "cutoff must be a positive number"),
+        ({"modules": 0}, "modules must be at least 1"),
+        ({"max_number": 92}, "tabulated up to radon"),
+        ({"nonlocal_attention": "linear"}, "nonlocal_attention must be one of"),
+        ({"random_features": 8}, "belong to nonlocal_attention='features'"),
+        ({"nonlocal_attention": "features", "directions": np.ones((3, 5, 8))}, "must have shape"),
+        ({"long_range_cutoff": 2.0}, "at least the cutoff"),
+        ({"long_range_cutoff": 9.0, "electrostatics": False, "dispersion": False}, "leave it out"),
+        ({"ewald": physics.EwaldPlan(1.0, (3, 3, 3))}, "needs electrostatics and"),
+        ({"ewald": physics.EwaldPlan(3.0, (3, 3, 3)), "long_range_cutoff": 9.0}, "not points"),
+        ({"dispersion": False, "dispersion_tables": physics.d4_tables()}, "switched off"),
+        ({"outputs": ("stress",)}, "outputs must be one of"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        spookynet(**options)
