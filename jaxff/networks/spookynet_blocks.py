@@ -94,9 +94,10 @@ class ResidualMLP(nn.Module):
 
 def Branches(number: int, count: int, name: str) -> Any:
     """Several :class:`ResidualMLP` of the same features, one program for all of them."""
+    shared: Any = None  # all get the same features; flax's annotation knows numbers only
     mapped = nn.vmap(
         ResidualMLP,
-        in_axes=None,
+        in_axes=shared,
         variable_axes={"params": 0},
         split_rngs={"params": True},
         axis_size=number,

@@ -136,13 +136,14 @@ def feature_attention(
     key: _Rows,
     value: _Rows,
     table: Float[Array, "features count"],
-    floor: float = FLOOR,
+    floor: Any = FLOOR,
 ) -> _Rows:
     r"""As :func:`exact_attention`, with positive random features: cost linear in the atoms.
 
     :math:`e^{q\cdot k/\sqrt F}` is the mean of :math:`\phi_\omega(q)\,\phi_\omega(k)` with
     :math:`\phi_\omega(x) = e^{\omega\cdot x/F^{1/4} - |x|^2/2\sqrt F}` over normal vectors ω. The
-    error falls with the root of their number, down to what the floor makes of it.
+    error falls with the root of their number once it is above :math:`e^{|q + k|^2/\sqrt F}`, the
+    relative variance of one of them, down to what the floor makes of it.
 
     Args:
         system: A single system or a pack.
