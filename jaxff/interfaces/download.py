@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["Published", "cache_folder", "fetch"]
 
@@ -46,14 +46,10 @@ def fetch(file: Published, path: str | os.PathLike, *, timeout: float = 30.0) ->
     path = Path(path)
     if not file.url.startswith(("https://", "http://")):
         raise ValueError(f"{file.url}: expected an address with https://")
+    downloader: Any = pooch.HTTPDownloader(timeout=timeout)  # its annotations do not fit together
+    known = f"sha256:{file.sha256}"
     try:
-        pooch.retrieve(
-            file.url,
-            f"sha256:{file.sha256}",
-            fname=path.name,
-            path=path.parent,
-            downloader=pooch.HTTPDownloader(timeout=timeout),
-        )
+        pooch.retrieve(file.url, known, fname=path.name, path=path.parent, downloader=downloader)
     except RequestException as error:
         raise ConnectionError(
             f"{file.url} cannot be fetched ({error}); fetch it where there is a connection and put "
