@@ -102,6 +102,7 @@ class JaxffCalculator(Calculator):
         self.device = jax.devices()[0] if device is None else device
         _LOG.info("jaxff computes on %s in %s", self.device, self._dtype)
         self._names = ("energy", "forces", *(_OUTPUTS[name] for name in outputs))
+        self._prepared: tuple[tuple, System] | None = None
         self._listed: tuple[System, Neighbors] | None = None
         self._fields: dict[str, Any] = {}
         self._room: dict[int, tuple[int, ...]] = {}
@@ -171,14 +172,19 @@ class JaxffCalculator(Calculator):
         return np.asarray(self.get_property("hessian", atoms))
 
     def _system(self, atoms: Atoms) -> System:
-        system = system_of(atoms, dtype=self._dtype, **self._fields)
-        extra = _bucket(len(atoms)) - len(atoms) if self._pad else 0
-        if extra:
-            system = system.replace(
-                positions=np.pad(system.positions, [(0, extra), (0, 0)]),
-                numbers=np.pad(system.numbers, (0, extra)),
-            )
-        return jax.device_put(system, self.device)
+        room = _bucket(len(atoms)) if self._pad else len(atoms)
+        fixed = (atoms.numbers, atoms.pbc, atoms.cell.array, *self._fields.values())
+        key = (room, *self._fields, *(array.tobytes() for array in fixed))
+        positions = np.zeros((room, 3), self._dtype)
+        positions[: len(atoms)] = atoms.positions
+        # As a rule only positions change: the rest stays where it is, checked.
+        if self._prepared is None or self._prepared[0] != key:
+            system = system_of(atoms, dtype=self._dtype, **self._fields)
+            numbers = np.pad(np.asarray(system.numbers), (0, room - len(atoms)))
+            system = system.replace(positions=positions, numbers=numbers)
+            self._prepared = key, jax.device_put(system, self.device)
+            return self._prepared[1]
+        return self._prepared[1].replace(positions=jax.device_put(positions, self.device))
 
     def _neighbors(self, system: System) -> Neighbors:
         if self._listed is not None and _valid(*self._listed, system):

@@ -25,20 +25,28 @@ def pair_sums(
         function: ``(distances in Å, *of the atoms, *of the others) -> energies``, elementwise and
             symmetric; it takes the energy to zero at its cutoff itself.
         system: A single system or a pack.
-        pairs: The pairs, both directions; ``None`` for every two atoms of one molecule.
+        pairs: The pairs, both directions; ``None`` for every two atoms of one molecule. Where a
+            list is not much shorter than that, it is not used.
         *per_atom: What the function is to know of each atom, pytrees of leaves ``(atoms,)``; must
             be harmless for padding atoms.
 
     Raises:
         ValueError: If all pairs of a periodic system are asked for, or pairs of a stack.
     """
-    if pairs is None:
+    if pairs is None or _matrix_is_cheaper(system, pairs):
         return _dense(function, system, per_atom)
     vectors, mask = displacements(system, pairs)
     centers, others = (jnp.where(mask, index, 0) for index in (pairs.centers, pairs.others))
     first, second = (_at(per_atom, index) for index in (centers, others))
     energies = function(safe_norm(vectors), *first, *second)
     return 0.5 * sum_pairs(pairs, jnp.where(mask, energies, 0.0))
+
+
+def _matrix_is_cheaper(system: System, pairs: Pairs) -> bool:
+    """Whether all pairs of a molecule, in no order, cost less than those listed, gathered."""
+    fits = pairs.atoms == system.atom_count and system.positions.ndim == 2
+    alone = system.cell is None and system.structure is None
+    return fits and alone and system.atom_count**2 <= 2 * len(pairs.centers)
 
 
 def _at(per_atom: tuple, index: Array) -> tuple:
