@@ -170,7 +170,7 @@ def spookynet(
     far = None if long_range_cutoff is None else float(long_range_cutoff)
     _check_range(cutoff, far, electrostatics, dispersion, ewald)
     tables = _tables(dispersion, dispersion_tables)
-    terms = Terms(cutoff, far, repulsion, electrostatics, dispersion, ewald, tables)
+    terms = Terms(cutoff, far, repulsion, electrostatics, ewald, tables)
     asked = check_outputs(outputs, ("features",))
     totals = uses(charge_embedding, spin_embedding)
     module = SpookyNet(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxff import physics, units
-from jaxff.physics.d4 import reference_polarizabilities
+from jaxff.physics.d4 import in_precision, reference_polarizabilities
 from jaxff.physics.zbl import UNIVERSAL
 from jaxff.radial.cutoffs import bump
 from jaxff.system import System
@@ -32,16 +32,14 @@ class Terms:
         far: Cutoff of electrostatics and dispersion, Å; ``None`` for all pairs of molecules.
         repulsion: Whether nuclei repel each other.
         electrostatics: Whether charges interact.
-        dispersion: Whether there is D4 dispersion.
         ewald: Plan of electrostatics with all periodic images.
-        tables: Reference data of D4.
+        tables: Reference data of D4; ``None`` without dispersion.
     """
 
     cutoff: float
     far: float | None
     repulsion: bool
     electrostatics: bool
-    dispersion: bool
     ewald: physics.EwaldPlan | None
     tables: physics.D4Tables | None
 
@@ -50,7 +48,7 @@ class Terms:
         params: dict[str, Params] = {}
         if self.repulsion:
             params["repulsion"] = UNIVERSAL.to_raw()
-        if self.dispersion:
+        if self.tables is not None:
             params["dispersion"] = {
                 name: jnp.asarray(np.log(np.expm1(value))) for name, value in _DISPERSION.items()
             }
@@ -73,9 +71,9 @@ class Terms:
             )
         if self.electrostatics:
             energies["electrostatic_energy"] = self._electrostatics(charges, system, pairs)
-        if self.dispersion:
-            energies["dispersion_energy"], others = self._dispersion(
-                params["dispersion"], charges, system, pairs
+        if self.tables is not None:
+            energies["dispersion_energy"], others = _dispersion(
+                self.tables, params["dispersion"], charges, system, pairs, self.far
             )
         return energies, others
 
@@ -88,38 +86,37 @@ class Terms:
         softened = functools.partial(softened, cutoff=self.far)
         return physics.coulomb_energies(charges, system, pairs, softened, constant=_COULOMB)
 
-    def _dispersion(
-        self, params: Params, charges: Array, system: System, pairs: Any
-    ) -> tuple[Array, dict[str, Array]]:
-        positive = {name: jax.nn.softplus(jnp.asarray(params[name])) for name in _DISPERSION}
-        scale = positive.pop("charge_scale")
-        assert self.tables is not None
-        found = physics.d4_dispersion(
-            charges,
-            system,
-            pairs,
-            self.tables,
-            physics.BeckeJohnson(s6=1.0, **positive),
-            charge_scale=scale,
-            cutoff=self.far,
-            hartree=_HARTREE,
-        )
-        dtype = charges.dtype
-        tables = physics.D4Tables(
-            *(
-                jnp.asarray(t, dtype) if np.asarray(t).dtype.kind == "f" else jnp.asarray(t)
-                for t in self.tables
-            )
-        )
-        numbers = jnp.minimum(system.numbers, len(tables.radii) - 1)
-        # Static ones as published: reference systems with their own charges.
-        free = reference_polarizabilities(tables)[:, :, 0]
-        static = jnp.sum(found.weights * free[numbers], axis=1) * units.BOHR**3
-        weights = 3.0 / jnp.pi * tables.frequency_weights
-        c6 = jnp.sum(weights * found.polarizabilities**2, axis=1)
-        c6 *= _HARTREE * units.BOHR**6
-        real = system.numbers > 0
-        return found.energies, {
-            "atomic_polarizabilities": jnp.where(real, static, 0.0),
-            "atomic_c6": jnp.where(real, c6, 0.0),
-        }
+
+def _dispersion(
+    tables: physics.D4Tables,
+    params: Params,
+    charges: Float[Array, " atoms"],
+    system: System,
+    pairs: Any,
+    cutoff: float | None,
+) -> tuple[Float[Array, " atoms"], dict[str, Array]]:
+    """Energies of atoms, and their polarizabilities and dispersion coefficients."""
+    tables = in_precision(tables, charges.dtype)
+    positive = {name: jax.nn.softplus(jnp.asarray(params[name])) for name in _DISPERSION}
+    scale = positive.pop("charge_scale")
+    found = physics.d4_dispersion(
+        charges,
+        system,
+        pairs,
+        tables,
+        physics.BeckeJohnson(s6=1.0, **positive),
+        charge_scale=scale,
+        cutoff=cutoff,
+        hartree=_HARTREE,
+    )
+    numbers = jnp.minimum(system.numbers, len(tables.radii) - 1)
+    # Static ones as published: reference systems with the charges that they have.
+    references = reference_polarizabilities(tables)[:, :, 0]
+    static = jnp.sum(found.weights * references[numbers], axis=1) * units.BOHR**3
+    weights = 3.0 / jnp.pi * tables.frequency_weights
+    c6 = jnp.sum(weights * found.polarizabilities**2, axis=1) * (_HARTREE * units.BOHR**6)
+    real = system.numbers > 0
+    return found.energies, {
+        "atomic_polarizabilities": jnp.where(real, static, 0.0),
+        "atomic_c6": jnp.where(real, c6, 0.0),
+    }

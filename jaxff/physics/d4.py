@@ -27,6 +27,7 @@ __all__ = [
     "D4Tables",
     "d4_dispersion",
     "d4_tables",
+    "in_precision",
     "reference_polarizabilities",
 ]
 
@@ -94,6 +95,16 @@ def d4_tables() -> D4Tables:
         return D4Tables(**{name: data[name] for name in D4Tables._fields})
 
 
+def in_precision(tables: D4Tables, dtype: Any) -> D4Tables:
+    """The reference data as JAX arrays: numbers in this precision, whole ones as they are."""
+
+    def cast(table: Any) -> Array:
+        table = jnp.asarray(table)
+        return table.astype(dtype) if jnp.issubdtype(table.dtype, jnp.floating) else table
+
+    return D4Tables(*(cast(table) for table in tables))
+
+
 class D4Result(NamedTuple):
     """What D4 says of each atom.
 
@@ -153,7 +164,7 @@ def d4_dispersion(
     Reference:
         Caldeweyher et al., J. Chem. Phys. 150, 154122 (2019), doi:10.1063/1.5090222.
     """
-    tables = D4Tables(*(_cast(table, charges.dtype) for table in tables))
+    tables = in_precision(tables, charges.dtype)
     parameters = BeckeJohnson(*(jnp.asarray(p, charges.dtype) for p in parameters))
     charge_scale = jnp.asarray(charge_scale, charges.dtype)
     known = system.numbers < len(tables.radii)
@@ -183,12 +194,6 @@ def d4_dispersion(
     energies = pair_sums(energy, system, pairs, (polarizabilities * root, tables.moments[numbers]))
     energies = jnp.where(known, energies, jnp.nan)
     return D4Result(energies, weights, polarizabilities, coordination)
-
-
-def _cast(table: Any, dtype: jnp.dtype) -> Array:
-    """Numbers in the given precision, whole ones as they are."""
-    table = jnp.asarray(table)
-    return table.astype(dtype) if jnp.issubdtype(table.dtype, jnp.floating) else table
 
 
 def _count(

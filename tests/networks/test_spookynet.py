@@ -165,7 +165,7 @@ def test_ewald_sums_do_not_depend_on_how_they_are_split():
     energies = []
     for far in (6.0, 8.0):
         plan = physics.ewald_plan(system.cell, cutoff=far, accuracy=1e-10)
-        terms = Terms(3.0, far, False, True, False, plan, None)
+        terms = Terms(3.0, far, False, True, plan, None)
         found = neighbor_list(far).allocate(system)
         atomic, _ = jax.jit(lambda q, s, n, t=terms: t.evaluate({}, q, s, n))(
             charges, system, found
