@@ -78,7 +78,7 @@ def random_network(folder):
         "graph_mask_expanded": np.ones((1, 1), bool), "i_pairs": None, "j_pairs": None,
         "idx_i_lr": None, "idx_j_lr": None, "d_ij_lr": None,
     }  # fmt: skip
-    return cfg, net, net.init(jax.random.PRNGKey(0), inputs)
+    return cfg, net, net.init(jax.random.PRNGKey(0), jax.tree.map(jax.numpy.asarray, inputs))
 
 
 def calculator():
