@@ -72,8 +72,8 @@ def random_network(folder):
     inputs = {
         "positions": np.eye(3, dtype=np.float32), "displacements": None,
         "atomic_numbers": np.array([8, 1, 1]), "idx_i": np.array([0, 1]),
-        "idx_j": np.array([1, 0]), "cell": None, "cell_offset": None, "total_charge": None,
-        "num_unpaired_electrons": None, "batch_segments": np.zeros(3, int),
+        "idx_j": np.array([1, 0]), "cell": None, "cell_offset": None, "total_charge": np.zeros(1),
+        "num_unpaired_electrons": np.zeros(1), "batch_segments": np.zeros(3, int),
         "node_mask": np.ones(3, bool), "graph_mask": np.ones(1, bool),
         "graph_mask_expanded": np.ones((1, 1), bool), "i_pairs": None, "j_pairs": None,
         "idx_i_lr": None, "idx_j_lr": None, "d_ij_lr": None,
