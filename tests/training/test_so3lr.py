@@ -36,17 +36,17 @@ degrees = [1, 2]
 radial_functions = 4
 max_number = 8
 [loss]
-forces = 10
-dipole = 1
-hirshfeld_ratios = 1
-partial_charges = { weight = 0.5, form = "huber", delta = 0.1 }
+forces = 0.1
+dipole = 10
+hirshfeld_ratios = 10
+partial_charges = { weight = 10, form = "huber", delta = 0.1 }
 [optimizer]
 name = "amsgrad"
 [learning_rate]
 name = "constant_schedule"
 value = 0.01
 [training]
-epochs = 120
+epochs = 40
 ema = 0
 """
 
@@ -106,7 +106,7 @@ def test_labels_of_atoms_find_their_predictions(job):
 
 def test_a_network_without_the_output_says_so(job):
     text = CONFIG.replace('"so3lr"', '"so3krates"')
-    for line in ("defaults = { spin = 0 }\n", "dipole = 1\n"):
+    for line in ("defaults = { spin = 0 }\n", "dipole = 10\n"):
         text = text.replace(line, "")
     file = job.config.folder / "other.toml"
     file.write_text(text)
@@ -119,8 +119,5 @@ def test_a_network_without_the_output_says_so(job):
 @pytest.mark.slow
 def test_training_fits_all_of_them(job):
     history = [entry["errors"] for entry in job.fit(progress=False).history]
-    for name in ("forces", "hirshfeld_ratios"):
-        assert history[-1][name]["mae"] < 0.3 * history[0][name]["mae"], name
-    # Charges serve the forces first, which weigh most, and come back to their labels later.
-    for name in ("dipole", "partial_charges"):
-        assert history[-1][name]["mae"] < 0.6 * max(each[name]["mae"] for each in history), name
+    for name in ("forces", "dipole", "hirshfeld_ratios", "partial_charges"):
+        assert history[-1][name]["mae"] < 0.4 * history[0][name]["mae"], name
