@@ -6,10 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxff import physics
-from jaxff.networks.readouts import dipole
+from jaxff.networks.readouts import dipole_about_origin
 from jaxff.networks.so3krates import so3krates
 from jaxff.physics.zbl import UNIVERSAL
 from jaxff.potential import Potential, Spec
@@ -107,7 +106,7 @@ def so3lr(
             outputs["energy"] = outputs["energy"] + outputs[name]
             outputs["atomic_energies"] = outputs["atomic_energies"] + atomic
         if system.cell is None:
-            outputs["dipole"] = _dipole(system, outputs["partial_charges"])
+            outputs["dipole"] = dipole_about_origin(system, outputs["partial_charges"])
         return outputs
 
     def _terms(
@@ -162,16 +161,6 @@ def _check_plan(plan: physics.EwaldPlan, width: float, cutoff: float | None) -> 
             f"the Ewald plan is for charges of the width {plan.smearing * math.sqrt(2.0):.6g} Å, "
             f"those here have {width} Å: make it by ewald_plan(cell, width={width})"
         )
-
-
-def _dipole(system: System, charges: Array) -> Array:
-    """About the origin, with the exact total charge: far from it, rounded charges would matter."""
-    about_mean = dipole(system, charges)
-    if system.charge is None:
-        return about_mean
-    count = jnp.maximum(sum_atoms(system, jnp.ones_like(charges)), 1.0)
-    mean = sum_atoms(system, system.positions) / count[..., None]
-    return about_mean + system.charge[..., None] * mean
 
 
 def _envelope(distances: Array, cutoff: float) -> Array:
