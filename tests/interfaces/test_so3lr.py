@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 
-from jaxff import System, bind, io, neighbor_list, pack, stress
+from jaxff import System, bind, io, neighbor_list, pack, stress, units
 from jaxff.interfaces import so3lr
 from jaxff.interfaces.download import Published
 from jaxff.physics import ewald_plan
@@ -122,13 +122,16 @@ def test_hessians(reference_dir, name):
 
 @pytest.mark.golden
 @pytest.mark.slow
-def test_stress_of_a_box_of_water(reference_dir):
+@pytest.mark.parametrize("images", [False, True])
+def test_stress_of_a_box_of_water(reference_dir, images):
     """Against finite differences, in a skewed cell smaller than the cutoffs."""
     with np.load(reference_dir / "systems.npz") as file:
         fields = {k: file[f"water8_pbc/{k}"] for k in ("cell", "pbc")}
         system = System(file["water8_pbc/R"], file["water8_pbc/Z"], charge=0.0, spin=0.0, **fields)
     weights = reference_dir / "so3lr_weights.npz"
-    energy_fn = bind(*so3lr.load(weights, long_range_cutoff=8.0, dtype="float64"))
+    plan = ewald_plan(system.cell, width=4.0) if images else None
+    loaded = so3lr.load(weights, long_range_cutoff=8.0, ewald=plan, dtype="float64")
+    energy_fn = bind(*loaded)
     found = neighbor_list(energy_fn.cutoffs, skin=0.1).allocate(system)
     computed = jax.jit(stress(energy_fn))(system, found)
     shape = np.array([[0.4, -0.3, 0.2], [-0.3, 0.7, 0.5], [0.2, 0.5, -0.6]])
@@ -138,6 +141,28 @@ def test_stress_of_a_box_of_water(reference_dir):
     expected = (4.0 * one - two) / 3.0
     volume = abs(np.linalg.det(fields["cell"]))
     np.testing.assert_allclose(np.sum(computed * shape) * volume, expected, rtol=1e-6)
+
+
+@pytest.mark.golden
+@pytest.mark.slow
+def test_water_in_a_large_box_is_a_molecule(reference_dir):
+    """The eight molecules with all images, against them alone in the gas phase."""
+    with np.load(reference_dir / "systems.npz") as file:
+        drops = System(file["water8_pbc/R"], file["water8_pbc/Z"], charge=0.0, spin=0.0)
+    length = 60.0
+    box = drops.replace(cell=length * jnp.eye(3), pbc=jnp.ones(3, bool))
+    weights = reference_dir / "so3lr_weights.npz"
+    found = []
+    for system, far, plan in ((drops, None, None), (box, 20.0, ewald_plan(box.cell, width=4.0))):
+        loaded = so3lr.load(weights, long_range_cutoff=far, ewald=plan, dtype="float64")
+        lists = neighbor_list(loaded[0].cutoffs).allocate(system)
+        found.append(jax.jit(lambda e, *given: e.outputs(*given))(bind(*loaded), system, lists))
+    free, periodic = found
+    for name in ("network_energy", "repulsion_energy", "dispersion_energy"):
+        np.testing.assert_allclose(periodic[name], free[name], rtol=1e-10)
+    images = periodic["electrostatic_energy"] - free["electrostatic_energy"]
+    field = 2 * np.pi / 3 * units.COULOMB * np.sum(free["dipole"] ** 2) / length**3
+    np.testing.assert_allclose(images, -field, rtol=0.02)
 
 
 def small():
