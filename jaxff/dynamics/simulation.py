@@ -23,6 +23,10 @@ from jaxff.types import Array, Float
 
 __all__ = ["Simulation"]
 
+_GROWTH = 1.75
+"""Room of a list that has overflowed, as a multiple of what it holds: what grows may well grow on,
+and a compilation costs more than thousands of steps with empty slots."""
+
 
 class Simulation:
     """Calls the compiled programs; what changes on the host is the layout of the pair list.
@@ -192,12 +196,14 @@ class Simulation:
 
         The new layout is compiled once more.
         """
+        assert self.pairs is not None
+        wider = tuple(max(c, _GROWTH) for c in self.pairs.capacities)
+        self.pairs = replace(self.pairs, capacities=wider)
         old = carry.listed.neighbors.plan
         plan = self._plan(carry.state.position, carry.state.strain, old)
         if plan == old:
             # The list was too small only for the next step: make room without looking at it.
-            assert self.pairs is not None
-            wider = tuple(1.25 * c for c in self.pairs.capacities)
+            wider = tuple(1.25 * c for c in wider)
             self.pairs = replace(self.pairs, capacities=wider)
             plan = self._plan(carry.state.position, carry.state.strain, None)
         listed = carry.listed._replace(neighbors=self._template(plan))

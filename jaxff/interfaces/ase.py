@@ -47,8 +47,9 @@ class JaxffCalculator(Calculator):
     no defaults, and a value that the potential would ignore is refused.
 
     Args:
-        energy_fn: Energy function of ``(system, neighbors)``, such as ``bind(potential, params)``;
-            or the path of a model file, .safetensors (jaxff) or .npz (sGDML).
+        energy_fn: Energy function of ``(system, neighbors)``, such as ``bind(potential, params)``,
+            whose parameters are taken as they are now; or the path of a model file, .safetensors
+            (jaxff) or .npz (sGDML).
         outputs: Further properties that the potential itself gives: any of ``energies`` (per atom),
             ``charges``, ``dipole``.
         skin: Margin of pair lists in Å.
@@ -95,7 +96,7 @@ class JaxffCalculator(Calculator):
             raise ValueError(f"skin must be positive (Å), got {skin}")
         super().__init__(**settings)
         self.implemented_properties = [*_ALWAYS, *outputs]
-        self._energy_fn = as_pytree(energy_fn)
+        self._energy_fn = jax.tree.map(lambda leaf: leaf, as_pytree(energy_fn))
         self._cutoffs: tuple[float, ...] = tuple(getattr(energy_fn, "cutoffs", ()))
         self._uses: frozenset[str] = frozenset(getattr(energy_fn, "uses", ()))
         self._lists = neighbor_list(self._cutoffs, skin=skin, capacity=capacity)
@@ -142,6 +143,7 @@ class JaxffCalculator(Calculator):
         atoms = self.atoms if atoms is None else atoms
         if atoms is None:
             raise ValueError("the calculator has no atoms: set atoms.calc, or pass atoms")
+        self.results = {}
         if self.check_state(atoms):
             self.atoms = atoms.copy()
         if "stress" in properties and not (atoms.pbc.any() and abs(atoms.cell.volume) > 0):
@@ -284,7 +286,15 @@ def system_of(atoms: Atoms, *, dtype: Any = None, **fields: Any) -> System:
         atoms: ASE's atoms.
         dtype: Precision of the positions; by default JAX's widest.
         **fields: ``charge``, ``spin``, ``electric_field`` of the system.
+
+    Raises:
+        ValueError: For atoms without an element (ASE's ``X``), which jaxff takes for padding.
     """
+    if not np.all(atoms.numbers > 0):
+        raise ValueError(
+            f"atoms {np.flatnonzero(atoms.numbers <= 0).tolist()} have the atomic number 0: "
+            "remove them, or give them an element"
+        )
     kind = jnp.zeros((), float if dtype is None else dtype).dtype
     periodic = bool(atoms.pbc.any())
     return System(
@@ -299,12 +309,9 @@ def system_of(atoms: Atoms, *, dtype: Any = None, **fields: Any) -> System:
 def _fields(atoms: Atoms, uses: frozenset[str]) -> dict[str, Any]:
     """Charge, spin and field of ``atoms.info``, as far as the potential reads them."""
     info = atoms.info
-    if "multiplicity" in info and "unpaired_electrons" in info:
-        raise ValueError("atoms.info has both multiplicity and unpaired_electrons: keep one")
-    unpaired = info.get("unpaired_electrons")
     given = {
         "charge": info.get("charge"),
-        "spin": info["multiplicity"] - 1 if "multiplicity" in info else unpaired,
+        "spin": _unpaired(info),
         "electric_field": info.get("electric_field"),
     }
     keys = {"spin": "unpaired_electrons (or multiplicity)"}
@@ -320,7 +327,22 @@ def _fields(atoms: Atoms, uses: frozenset[str]) -> dict[str, Any]:
                 f"atoms.info has {key} = {value}, but this potential does not read it: remove it, "
                 "or use a potential that does"
             )
-    return {n: np.asarray(v, float) for n, v in given.items() if n in uses}
+    # Copies: an array that is changed in place must not change what was computed for.
+    return {n: np.array(v, float) for n, v in given.items() if n in uses}
+
+
+def _unpaired(info: dict[str, Any]) -> Any:
+    """Number of unpaired electrons that is given, perhaps as a multiplicity."""
+    if "multiplicity" in info and "unpaired_electrons" in info:
+        raise ValueError("atoms.info has both multiplicity and unpaired_electrons: keep one")
+    for name, least in (("multiplicity", 1), ("unpaired_electrons", 0)):
+        if (value := info.get(name)) is not None:
+            if isinstance(value, str) or not (value >= least and float(value).is_integer()):
+                raise ValueError(
+                    f"atoms.info[{name!r}] must be a whole number from {least} on, got {value!r}"
+                )
+            return value - least
+    return None
 
 
 def _valid(before: System, neighbors: Neighbors, now: System) -> bool:

@@ -100,8 +100,8 @@ def require_positive(**counts: int) -> None:
         ValueError: Naming the number.
     """
     for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
+        if not isinstance(count, int | np.integer) or count < 1:
+            raise ValueError(f"{name} must be a whole number from 1 on, got {count!r}")
 
 
 def cutoff_values(

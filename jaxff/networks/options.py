@@ -117,7 +117,7 @@ class RadialOptions:
             None if cutoff is None else float(cutoff),
             function,
             basis,
-            int(functions),
+            functions,
             bool(trainable),
             _numbers(centers),
             _numbers(widths),

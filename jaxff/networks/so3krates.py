@@ -1,12 +1,14 @@
 """SO3krates: a transformer on invariant features and Euclidean variables."""
 
+import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxff.networks.blocks import computed_once, require_choice
+from jaxff.networks.blocks import computed_once, require_choice, require_positive
 from jaxff.networks.euclidean import Layout
 from jaxff.networks.graph import Edges, Graph, all_pairs, graph
 from jaxff.networks.linen import from_linen
@@ -193,9 +195,14 @@ def so3krates(
     )  # fmt: skip
     if radial.cutoff is None:
         raise ValueError("SO3krates needs a cutoff in Å, got None")
-    if layers < 1:
-        raise ValueError(f"layers must be at least 1, got {layers}")
-    layout = Layout(tuple(int(degree) for degree in degrees))
+    hidden = features if head_features is None else head_features
+    require_positive(
+        features=features, layers=layers, heads=heads, head_features=hidden, max_number=max_number
+    )
+    for name, norm in (("attention_norm", attention_norm), ("initial_norm", initial_norm)):
+        if norm is not None and not 0.0 < norm < math.inf:
+            raise ValueError(f"{name} must be a positive number or None, got {norm}")
+    layout = Layout(_whole_numbers(degrees))
     for what, count in (("heads", heads), ("degrees", len(layout.degrees))):
         if count < 1 or features % count:
             raise ValueError(
@@ -208,8 +215,9 @@ def so3krates(
         require_choice("residual_mlps", kind, RESIDUAL_MLPS)
     mlps = (residual_mlps[0], residual_mlps[1])
     table = None if radial_table is None else (int(radial_table[0]), int(radial_table[1]))
+    if table is not None and min(table) < 1:
+        raise ValueError(f"radial_table must be two positive numbers, got {radial_table}")
     totals, asked = uses(charge, spin), check_outputs(outputs, OUTPUTS)
-    hidden = features if head_features is None else head_features
     module = SO3krates(
         radial, features, layers, heads, layout, attention_norm, nonlocal_attention, layer_norm,
         mlps, initial_norm, hidden, element_energies, totals, asked, max_number, table,
@@ -241,3 +249,12 @@ def so3krates(
         dtype=jnp.dtype(dtype),
         spec=Spec("so3krates", arguments),
     )
+
+
+def _whole_numbers(degrees: Any) -> tuple[int, ...]:
+    try:
+        return tuple(operator.index(degree) for degree in degrees)
+    except TypeError as error:
+        raise ValueError(
+            f"degrees must be different whole numbers from 0 on, such as (1, 2, 3), got {degrees!r}"
+        ) from error

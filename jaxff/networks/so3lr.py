@@ -74,7 +74,13 @@ def so3lr(
         "charge": True,
         "spin": True,
     }
-    asked = set(options.pop("outputs", ()))
+    outputs = options.pop("outputs", ())
+    if isinstance(outputs, str):
+        raise ValueError(f"outputs must be a sequence of names, got {outputs!r}: ({outputs!r},)")
+    asked = set(outputs)
+    lengths = {"charge_width": charge_width, "dispersion_damping": dispersion_damping}
+    if wrong := {n: v for n, v in (lengths | {"taper": taper}).items() if not 0.0 < v < math.inf}:
+        raise ValueError(f"lengths of the long-range terms must be positive, in Å: got {wrong}")
     network = so3krates(
         **(published | options), outputs=tuple(sorted((asked - {"dipole"}) | _NEEDED))
     )
@@ -146,7 +152,7 @@ def so3lr(
         init,
         apply,
         (cutoff,) if far is None else tuple(sorted({cutoff, far})),
-        network.uses,
+        network.uses | {"charge"},  # which the charges add up to
         Spec("so3lr", {**arguments, **own}),
     )
 

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxff.networks.blocks import RadialBasis, Stack
-from jaxff.potential import Potential
+from jaxff.potential import Potential, Spec, scale_shift
 from jaxff.types import Array, Float, Params
 
 __all__ = ["tabulated"]
+
+_NETWORKS = ("so3krates", "so3lr")
 
 
 def tabulated(
@@ -26,19 +28,28 @@ def tabulated(
     with the fourth power of the number of intervals. Such a network is for use, not for training.
 
     Args:
-        potential: The network.
+        potential: The network, perhaps with reference energies (``scale_shift``).
         params: Its trained parameters.
         intervals: Of the grid between zero and the cutoff.
         tolerance: Singular functions smaller than this, relative to the largest, are left out.
 
     Raises:
-        ValueError: If it is another network, or tabulated already, or for settings without sense.
+        ValueError: If it is another network, or tabulated already, or attends beyond its cutoff,
+            or for settings without sense.
     """
     spec = potential.spec
-    if spec is None or spec.builder not in ("so3krates", "so3lr"):
+    if spec is None or spec.builder not in (*_NETWORKS, "scale_shift"):
         found = "no spec" if spec is None else repr(spec.builder)
-        raise ValueError(f"radial filters of so3krates and so3lr can be tabulated, got {found}")
+        raise ValueError(f"radial filters of {_NETWORKS} can be tabulated, got {found}")
+    if spec.builder == "scale_shift":
+        (own,), scale, shift = (spec.arguments[n] for n in ("potentials", "scale", "shift"))
+        network, found = tabulated(_built(own), params, intervals, tolerance=tolerance)
+        return scale_shift(network, scale, shift if np.ndim(shift) else float(shift)), found
     options = spec.arguments
+    if options.get("nonlocal_attention"):
+        raise ValueError(
+            "tables end at the cutoff, and with nonlocal_attention filters are needed beyond it"
+        )
     if options["radial_table"] is not None or intervals < 2 or not 0.0 < tolerance < 1.0:
         raise ValueError(
             "tabulated takes a network without tables, at least 2 intervals and a tolerance "
@@ -59,9 +70,14 @@ def tabulated(
         branch = {**attention[part], "radial": {"kernel": kernel}}
         network[name] = {**network[name], "attention": {**attention, part: branch}}
     network["radial_table"] = {"values": table}
-    build = getattr(importlib.import_module("jaxff.networks"), spec.builder)
-    made = build(**{**options, "radial_table": (intervals, len(maps[0]))})
+    made = _built(Spec(spec.builder, {**options, "radial_table": (intervals, len(maps[0]))}))
     return made, {**params, "network": network} if spec.builder == "so3lr" else network
+
+
+def _built(spec: Spec) -> Potential:
+    if spec.builder not in _NETWORKS:
+        raise ValueError(f"radial filters of {_NETWORKS} can be tabulated, got {spec.builder!r}")
+    return getattr(importlib.import_module("jaxff.networks"), spec.builder)(**spec.arguments)
 
 
 def _factors(

@@ -173,11 +173,47 @@ def test_charge_comes_from_info_and_from_nowhere_else():
     one = atoms.get_potential_energy()
     atoms.info["charge"] = 2  # ASE alone would not notice
     assert atoms.get_potential_energy() == pytest.approx(4 * one)
+    atoms.info["charge"] = np.array(1.0)
+    assert atoms.get_potential_energy() == pytest.approx(one)
+    atoms.info["charge"][...] = 2.0  # the same array
+    assert atoms.get_potential_energy() == pytest.approx(4 * one)
     atoms.calc = JaxffCalculator(MORSE)
     with pytest.raises(ValueError, match="does not read it"):
         atoms.get_potential_energy()
     atoms.info["charge"] = 0
     atoms.get_potential_energy()
+
+
+def test_a_failed_call_leaves_no_results():
+    calculator = JaxffCalculator(bind(capacitor(), {"hardness": jnp.asarray(1.5)}))
+    good, bad = atoms_of(molecule()), atoms_of(molecule())
+    good.info["charge"], bad.info["charge"] = 1.0, np.inf
+    calculator.calculate(good)
+    for _ in range(2):
+        with pytest.raises(FloatingPointError, match="not finite"):
+            calculator.get_property("energy", bad)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        calculator.calculate(bad)
+    assert "energy" not in calculator.results
+
+
+def test_parameters_are_those_of_the_start():
+    params = {"hardness": jnp.asarray(1.5)}
+    calculator = JaxffCalculator(bind(capacitor(), params))
+    params["hardness"] = jnp.asarray(3.0)
+    atoms = atoms_of(molecule())
+    atoms.info["charge"] = 1.0
+    expected = JaxffCalculator(bind(capacitor(), {"hardness": jnp.asarray(1.5)}))
+    found = (c.get_property("energy", atoms) for c in (calculator, expected))
+    assert next(found) == next(found)
+
+
+@pytest.mark.parametrize(("name", "value"), [("multiplicity", 0), ("unpaired_electrons", 0.5)])
+def test_spins_that_make_no_sense(name, value):
+    atoms = atoms_of(molecule())
+    atoms.info[name] = value
+    with pytest.raises(ValueError, match=rf"{name}'\] must be a whole number from \d on, got"):
+        JaxffCalculator(MORSE).get_property("energy", atoms)
 
 
 def test_single_precision():
@@ -204,6 +240,8 @@ def test_system_of_slabs_and_molecules():
     assert isinstance(system_of(slab), System)
     assert system_of(slab).pbc.tolist() == [True, True, False]
     assert system_of(Atoms("H", cell=[3, 3, 3])).cell is None
+    with pytest.raises(ValueError, match=r"atoms \[1\] have the atomic number 0"):
+        system_of(Atoms("HX", positions=np.eye(3)[:2]))
 
 
 @pytest.mark.slow

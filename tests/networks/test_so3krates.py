@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from models import molecule, rotations
 
-from jaxff import System, bind, energy_and_forces, io, neighbor_list, pack
+from jaxff import System, bind, energy_and_forces, io, neighbor_list, pack, scale_shift
 from jaxff.networks import schnet, so3krates, tabulated
 from jaxff.networks.euclidean import Layout
 
@@ -126,8 +126,15 @@ def test_tabulated_filters_and_their_error(tmp_path):
     assert again.potential.spec == energy_fn.potential.spec
     with pytest.raises(ValueError, match="without tables"):
         tabulated(energy_fn.potential, energy_fn.params)
-    with pytest.raises(ValueError, match="can be tabulated, got 'schnet'"):
-        tabulated(schnet(), {})
+    # Reference energies, as trainings add them, stay what they are.
+    shifted = evaluate(bind(*tabulated(scale_shift(potential, 2.0, -3.0), params, 64)))
+    np.testing.assert_allclose(shifted[0], 2.0 * energy - 3.0 * 5, atol=1e-4)
+    np.testing.assert_allclose(shifted[1], 2.0 * forces, atol=2e-4)
+    for other in (schnet(), scale_shift(schnet(), 1.0, 0.0)):
+        with pytest.raises(ValueError, match="can be tabulated, got 'schnet'"):
+            tabulated(other, {})
+    with pytest.raises(ValueError, match="nonlocal_attention filters are needed beyond"):
+        tabulated(so3krates(3.0, degrees=(1, 2), nonlocal_attention=True, **TINY), params)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +142,10 @@ def test_tabulated_filters_and_their_error(tmp_path):
     [
         ({"cutoff": None, "cutoff_function": None, "radial_centers": np.ones(4),
           "radial_widths": np.ones(4)}, "needs a cutoff"),
-        ({"layers": 0}, "layers must be at least 1"),
+        ({"layers": 0}, "layers must be a whole number from 1 on, got 0"),
+        ({"features": -4}, "features must be a whole number"),
+        ({"attention_norm": 0.0}, "attention_norm must be a positive number"),
+        ({"radial_table": (0, 0)}, "radial_table must be two positive numbers"),
         ({"degrees": ()}, "degrees must be different numbers"),
         ({"degrees": (1, 1)}, "degrees must be different numbers"),
         ({"features": 5}, "multiple of the number of heads, got 5 and 2"),

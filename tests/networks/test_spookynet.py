@@ -179,7 +179,7 @@ def test_ewald_sums_do_not_depend_on_how_they_are_split():
     ("options", "message"),
     [
         ({"cutoff": 0.0}, "cutoff must be a positive number"),
-        ({"modules": 0}, "modules must be at least 1"),
+        ({"modules": 0}, "modules must be a whole number from 1 on"),
         ({"max_number": 92}, "tabulated up to radon"),
         ({"nonlocal_attention": "linear"}, "nonlocal_attention must be one of"),
         ({"random_features": 8}, "belong to nonlocal_attention='features'"),
