@@ -78,9 +78,12 @@ def so3lr(
     if isinstance(outputs, str):
         raise ValueError(f"outputs must be a sequence of names, got {outputs!r}: ({outputs!r},)")
     asked = set(outputs)
-    lengths = {"charge_width": charge_width, "dispersion_damping": dispersion_damping}
-    if wrong := {n: v for n, v in (lengths | {"taper": taper}).items() if not 0.0 < v < math.inf}:
-        raise ValueError(f"lengths of the long-range terms must be positive, in Å: got {wrong}")
+    given = {
+        "charge_width": charge_width, "dispersion_damping": dispersion_damping, "taper": taper
+    }  # fmt: skip
+    for name, value in given.items():
+        if not 0.0 < value < math.inf:
+            raise ValueError(f"{name} must be a positive number, got {value}")
     network = so3krates(
         **(published | options), outputs=tuple(sorted((asked - {"dipole"}) | _NEEDED))
     )

@@ -104,6 +104,10 @@ def test_refused(params):
     ):
         with pytest.raises(ValueError, match=message):
             jax.eval_shape(lambda p, s=given: bind(potential, p)(s, lists), params)
+    for name in ("charge_width", "dispersion_damping", "taper"):
+        with pytest.raises(ValueError, match=f"{name} must be a positive number, got 0.0"):
+            so3lr(FAR, **{name: 0.0}, **SMALL)
+    assert so3lr(FAR, charge=False, **SMALL).uses == {"charge", "spin"}
     with pytest.raises(ValueError, match="leaves dispersion to a cutoff"):
         model(cell, None)
     with pytest.raises(ValueError, match=r"ewald_plan\(cell, width=3.0\)"):
