@@ -1,16 +1,19 @@
-"""The pretrained SO3LR at work: a dipeptide for 100 ps at constant energy, water for 10 ps.
+"""The pretrained SO3LR at work: a peptide for 100 ps at constant energy, water for 10 ps.
 
-    python experiments/pretrained.py dipeptide|water [--weights PATH] [--steps N]
+    python experiments/pretrained.py peptide GEOMETRY.xyz [--weights PATH] [--steps N]
+    python experiments/pretrained.py water [--weights PATH] [--steps N] [--ewald]
 
-Without PATH the published weights are fetched. ``dipeptide`` starts at a geometry of the SPICE
-dipeptides (``$JAXFF_DATA/spice_dipeptides/test.xyz``), in the gas phase, all pairs: 5 ps of
-Langevin dynamics at 300 K, then constant energy without motion of the whole; the drift is the
-slope of a straight line through the total energy. ``water`` starts at a frame of 64 molecules in a
+Without PATH the published weights are fetched. ``peptide`` starts at any neutral molecule, for
+example the Ac-Ala3-NHMe of MD22, in the gas phase, all pairs: 5 ps of Langevin dynamics at 300 K,
+then constant energy without motion of the whole; the drift is the slope of a straight line through
+the total energy. In a molecule with a salt bridge, as are the dipeptides of SPICE, a proton may
+cross over, which is counted as a broken bond. ``water`` starts at a frame of 64 molecules in a
 cell of 12.44 Å (``$JAXFF_DATA/water_pbe0ts/water_192.npz``): Langevin dynamics at 300 K, of which
 the first fifth does not count, with electrostatics up to 12 Å or, with ``--ewald``, of all images.
 Positions are in float64 around the network in float32. A run is sound if it comes to its end and no
-bond of the first frame is stretched or pressed by half. The record goes to ``pretrained.json``, one
-part for each run.
+bond of the first frame is stretched or pressed by half. Frames go to ``pretrained/`` as they come:
+the same command goes on with a run that was interrupted. The record goes to ``pretrained.json``,
+one part for each run.
 """
 
 import argparse
@@ -46,34 +49,48 @@ from jaxff.physics import ewald_plan
 
 KELVIN, TIMESTEP, FRICTION, EVERY, CHUNK = 300.0, 0.5, 0.01, 20, 2000  # K, fs, 1/fs, steps, steps
 WARM_UP, SKIN = 10_000, 1.0  # steps, Å
-STEPS = {"dipeptide": 200_000, "water": 20_000}
+STEPS = {"peptide": 200_000, "water": 20_000}
 OXYGEN = (8, 8)
 HERE = Path(__file__).resolve()
 
 
-def timed(energy_fn, system, steps, **options):
-    """A run with what it took, and its incident if it had one."""
-    failure, start = None, (time.perf_counter(), time.process_time())
-    try:
-        run = dynamics.run(
-            energy_fn, system, steps=steps, every=EVERY, chunk=CHUNK,
-            neighbors=neighbor_list(energy_fn.cutoffs, skin=SKIN), **options,
-        )  # fmt: skip
-    except dynamics.UnstableRunError as problem:
-        failure, run = str(problem), problem.trajectory
-    wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
+def timed(energy_fn, system, folder, steps, **options):
+    """The frames of a run, by name, with what it took, and its incident if it had one.
+
+    A run that stands in the folder goes on where it was left.
+    """
+    restart, failure = None, None
+    if (folder / "restart.npz").exists():
+        restart = dynamics.read_restart(folder / "restart.npz")
+        options.pop("velocities", None)
+    done = 0 if restart is None else restart.step
+    clock = (time.perf_counter(), time.process_time())
+    with dynamics.Writer(folder, format="hdf5", resume=restart is not None) as writer:
+        try:
+            dynamics.run(
+                energy_fn, system, steps=steps - done, every=EVERY, chunk=CHUNK, restart=restart,
+                neighbors=neighbor_list(energy_fn.cutoffs, skin=SKIN), writer=writer,
+                keep_frames=False, **options,
+            )  # fmt: skip
+        except dynamics.UnstableRunError as problem:
+            failure = str(problem)
+    wall, cpu = time.perf_counter() - clock[0], time.process_time() - clock[1]
+    frames = dynamics.read_hdf5(folder / "trajectory.h5")
+    log = dynamics.read_log(folder / "log.csv")
+    last = int(frames["steps"][-1])
     periodic = (system.cell, None) if system.cell is not None else (None, None)
     pairs = bonds_of(np.asarray(system.numbers), np.asarray(system.positions), *periodic)
     first = distances(np.asarray(system.positions, float), pairs, *periodic)
-    ratios = distances(np.asarray(run.positions, float), pairs, *periodic) / first
-    return run, {
-        "picoseconds": run.restart.step * TIMESTEP / 1000, "failure": failure,
+    ratios = distances(np.asarray(frames["positions"], float), pairs, *periodic) / first
+    return frames | {"half_step_temperature": log["half_step_temperature_K"]}, {
+        "picoseconds": last * TIMESTEP / 1000, "failure": failure,
         "bonds": len(pairs), "shortest_bond": float(ratios.min()),
         "longest_bond": float(ratios.max()),
         "sound": bool(failure is None and ratios.min() > 0.5 and ratios.max() < 1.5),
-        "mean_temperature_k": float(np.mean(run.half_step_temperature)),
-        "largest_temperature_k": float(np.max(run.temperature)),
-        "wall_s": wall, "cpu_s": cpu, "steps_per_cpu_s": run.restart.step / cpu,
+        "mean_temperature_k": float(np.mean(log["half_step_temperature_K"])),
+        "largest_temperature_k": float(np.max(frames["temperature"])),
+        "timed_steps": last - done, "wall_s": wall, "cpu_s": cpu,
+        "steps_per_cpu_s": (last - done) / cpu,
     }  # fmt: skip
 
 
@@ -81,24 +98,33 @@ def langevin():
     return dynamics.langevin(TIMESTEP, KELVIN, FRICTION)
 
 
-def dipeptide(options):
+def peptide(options):
     """Constant energy in the gas phase."""
-    atoms = ase.io.read(Path(options.data, "spice_dipeptides", "test.xyz"), "0")
+    atoms = ase.io.read(options.geometry)
     energy_fn = bind(*so3lr.load(options.weights, long_range_cutoff=None))
     system = System(atoms.positions, atoms.numbers, charge=0.0, spin=0.0)
-    last = dynamics.run(
-        energy_fn, system, ensemble=langevin(), steps=options.warm_up, key=jax.random.key(0),
-        every=1000, keep_frames=False,
-    ).restart  # fmt: skip
-    masses = np.asarray(units.masses(np.asarray(system.numbers)))
-    still = remove_translation(last.velocities, masses)
-    still = np.asarray(remove_rotation(last.positions, still, masses))
-    system = system.replace(positions=jnp.asarray(last.positions))
+    folder = options.folder / "peptide"
+    if (folder / "start.npz").exists():
+        start = np.load(folder / "start.npz")
+        positions, velocities = start["positions"], start["velocities"]
+    else:
+        last = dynamics.run(
+            energy_fn, system, ensemble=langevin(), steps=options.warm_up, key=jax.random.key(0),
+            every=1000, keep_frames=False,
+        ).restart  # fmt: skip
+        masses = np.asarray(units.masses(np.asarray(system.numbers)))
+        positions = np.asarray(last.positions)
+        velocities = remove_translation(last.velocities, masses)
+        velocities = np.asarray(remove_rotation(positions, velocities, masses))
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(folder / "start.npz", positions=positions, velocities=velocities)
+    system = system.replace(positions=jnp.asarray(positions))
     run, found = timed(
-        energy_fn, system, options.steps, ensemble=dynamics.nve(TIMESTEP), velocities=still
-    )
-    total = np.asarray(run.total_energy, np.float64)
-    drift = dynamics.energy_drift(np.asarray(run.times), total, system.atom_count)
+        energy_fn, system, folder, options.steps, ensemble=dynamics.nve(TIMESTEP),
+        velocities=velocities,
+    )  # fmt: skip
+    total = run["potential_energy"].astype(np.float64) + run["kinetic_energy"]
+    drift = dynamics.energy_drift(run["times"], total, system.atom_count)
     return {
         "formula": atoms.get_chemical_formula(), "atoms": len(atoms), **found,
         "drift_mev_per_atom_ps": drift.slope, "standard_error": drift.standard_error,
@@ -114,12 +140,15 @@ def water(options):
     )
     plan = ewald_plan(system.cell, width=4.0, accuracy=1e-6) if options.ewald else None
     energy_fn = bind(*so3lr.load(options.weights, ewald=plan))
-    run, found = timed(energy_fn, system, options.steps, ensemble=langevin(), key=jax.random.key(0))
-    keep = np.asarray(run.steps) > options.steps // 5
-    half = np.asarray(run.half_step_temperature)[keep]
+    folder = options.folder / ("water_ewald" if options.ewald else "water")
+    run, found = timed(
+        energy_fn, system, folder, options.steps, ensemble=langevin(), key=jax.random.key(0)
+    )
+    keep = run["steps"] > options.steps // 5
+    half = run["half_step_temperature"][keep]
     blocks = half[: len(half) // 10 * 10].reshape(10, -1).mean(axis=1)
     around = radial_distribution(
-        np.asarray(run.positions)[keep], np.asarray(system.numbers), np.asarray(system.cell),
+        run["positions"][keep], np.asarray(system.numbers), np.asarray(system.cell),
         elements=OXYGEN, cutoff=6.0, bins=120,
     )  # fmt: skip
     near = around.distances < 3.3  # the first shell
@@ -139,16 +168,20 @@ def water(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=sorted(STEPS))
+    parser.add_argument("geometry", type=Path, nargs="?", help="of the peptide")
     parser.add_argument("--weights", type=Path, help="npz file, or folder of the published files")
     parser.add_argument("--data", default=os.environ.get("JAXFF_DATA", "../shared/data"))
     parser.add_argument("--steps", type=int)
     parser.add_argument("--warm-up", type=int, default=WARM_UP)
+    parser.add_argument("--folder", type=Path, default=HERE.with_suffix(""), help="of the frames")
     parser.add_argument("--ewald", action="store_true", help="water: charges of all images")
     parser.add_argument("--record", type=Path, default=HERE.with_suffix(".json"))
     options = parser.parse_args()
+    if (options.what == "peptide") != (options.geometry is not None):
+        parser.error("a geometry belongs to the peptide, and to nothing else")
     options.steps = options.steps or STEPS[options.what]
     options.weights = options.weights or so3lr.download()
-    found = {"dipeptide": dipeptide, "water": water}[options.what](options)
+    found = {"peptide": peptide, "water": water}[options.what](options)
     found |= {
         "timestep_fs": TIMESTEP, "date": date.today().isoformat(), "load": os.getloadavg()[0],
         "machine": f"{platform.machine()}, 1 of {os.cpu_count()} cores",
