@@ -48,7 +48,7 @@ from jaxff.interfaces import so3lr
 from jaxff.physics import ewald_plan
 
 KELVIN, TIMESTEP, FRICTION, EVERY, CHUNK = 300.0, 0.5, 0.01, 20, 2000  # K, fs, 1/fs, steps, steps
-WARM_UP, SKIN = 10_000, 1.0  # steps, Å
+WARM_UP, SKIN = 10_000, 0.5  # steps, Å
 STEPS = {"peptide": 200_000, "water": 20_000}
 OXYGEN = (8, 8)
 HERE = Path(__file__).resolve()
@@ -69,7 +69,7 @@ def timed(energy_fn, system, folder, steps, **options):
         try:
             dynamics.run(
                 energy_fn, system, steps=steps - done, every=EVERY, chunk=CHUNK, restart=restart,
-                neighbors=neighbor_list(energy_fn.cutoffs, skin=SKIN), writer=writer,
+                neighbors=neighbor_list(energy_fn.cutoffs, skin=SKIN, capacity=1.1), writer=writer,
                 keep_frames=False, **options,
             )  # fmt: skip
         except dynamics.UnstableRunError as problem:

@@ -43,6 +43,7 @@ class SearchPlan:
             of its cells.
         grid: Number of linked cells in each direction; zeros compare all pairs.
         room: Atoms that fit into one linked cell.
+        most: Pairs that there may be in all, where they are to be fewer than the slots.
     """
 
     radius: float
@@ -51,6 +52,7 @@ class SearchPlan:
     reach: tuple[int, int, int]
     grid: tuple[int, int, int] = (0, 0, 0)
     room: int = 0
+    most: int | None = None
 
     @property
     def linked(self) -> bool:
@@ -84,7 +86,9 @@ def search(
         look = _compare_linked if plan.linked else _compare_all
         others, images, many = look(plan, points, cell, system.numbers > 0)
         overflow |= many | ~covers(plan, thickness)
-        pairs.append(_as_pairs(others, images, whole.astype(jnp.int32)))
+        if plan.most is not None:
+            overflow |= jnp.sum(others < len(others)) > plan.most
+        pairs.append(_as_pairs(others, images, whole.astype(jnp.int32), plan.most))
     return Neighbors(tuple(pairs), overflow, cutoffs, skins, plans)
 
 
@@ -112,6 +116,7 @@ def _as_pairs(
     others: Int[Array, "atoms width"],
     images: list[Int[Array, "atoms width"]],
     whole: Int[Array, "atoms 3"],
+    most: int | None,
 ) -> Pairs:
     atoms, width = others.shape
     real = others < atoms
@@ -121,9 +126,8 @@ def _as_pairs(
         for image, column in zip(images, whole.T, strict=True)
     ]
     centers = jnp.repeat(jnp.arange(atoms, dtype=jnp.int32), width)
-    return Pairs(
-        centers, others.reshape(-1), jnp.stack(shifts, axis=-1).reshape(-1, 3), atoms, width
-    )
+    shifts = jnp.stack(shifts, axis=-1).reshape(-1, 3)
+    return Pairs(centers, others.reshape(-1), shifts, atoms, width, most)
 
 
 _Found = tuple[Array, list[Array], Array]

@@ -31,20 +31,23 @@ def allocate(
     previous: Neighbors | None = None,
     link: bool | None = None,
     shrink: float = 0.02,
+    growth: float = 1.0,
 ) -> Neighbors:
     """Plan the lists of a system and build them.
 
     Each atom gets ``capacity`` times the mean number of neighbours as slots, and at least 5 % more
-    than the largest number.
+    than the largest number. All together may have ``capacity`` times the pairs that there are.
 
     Args:
         lists: Cutoffs, skins and capacities.
         system: Single system; positions in Å.
         previous: Lists made before. Their plan is kept, and with it compiled code, where it still
-            serves; otherwise the new one has no fewer slots.
+            serves; otherwise the new one has no less room.
         link: Whether to sort atoms into cells, which takes time in proportion to their
             number, instead of comparing all pairs; by default, whatever compares fewer.
         shrink: Fraction by which the heights of the cell may shrink before another plan is needed.
+        growth: Where the plan of before does not serve: room of the new one as a multiple of what
+            is there now, if that is more than the capacity gives.
 
     Raises:
         ValueError: For stacks and packs, positions or cells that are not finite, and dependent
@@ -59,7 +62,7 @@ def allocate(
         raise ValueError("previous lists must come from allocate, with the same cutoffs")
     host = _Host.of(system)
     plans = tuple(
-        _plan(host, cutoff + skin, capacity, _counts(pairs), before, link, shrink)
+        _plan(host, cutoff + skin, capacity, growth, _counts(pairs), before, link, shrink)
         for cutoff, skin, capacity, pairs, before in zip(
             lists.cutoffs, lists.skins, lists.capacities, found.pairs, old, strict=True
         )
@@ -94,6 +97,7 @@ def _plan(
     host: _Host,
     radius: float,
     capacity: float,
+    growth: float,
     counts: np.ndarray,
     old: SearchPlan | None,
     link: bool | None,
@@ -102,12 +106,16 @@ def _plan(
     """The cheapest plan, or the old one where that still serves."""
     if old is not None and old.radius == radius and _serves(old, host, counts):
         return old
-    least = 1 if old is None else old.width
+    fullest = counts.max(initial=0)
+    least, least_of_all, beyond = (1, 0, 1.05)
+    if old is not None:
+        # Whatever was too small, all may soon be: what grows together is planned together.
+        capacity, beyond = max(capacity, growth), max(beyond, growth)
+        least, least_of_all = old.width, old.most or 0
     real = counts[counts > 0]
-    needed = 1 if not len(real) else max(capacity * real.mean(), 1.05 * real.max() + 1)
-    # Slots are added by the eighth, so that lists which grow step by step settle.
-    step = max(4, 2 ** int(math.log2(max(needed, 4))) // 8)
-    width = max(least, math.ceil(needed / step) * step)
+    mean = real.mean() if len(real) else 0.0
+    width = max(least, _rounded(max(capacity * mean, beyond * fullest + 1), 8, 4))
+    most = max(least_of_all, _rounded(capacity * counts.sum(), 16, 8))
     choices = [_all_pairs(host, radius, shrink)]
     if link is not False:
         choices += [_linked(host, radius, cells, capacity, shrink) for cells in (1, 2)]
@@ -115,7 +123,14 @@ def _plan(
         choices = choices[1:]
     # Cells cost a sort and scattered reads; a single cell is a poor way to compare all pairs.
     best = min(choices, key=lambda p: p.candidates(host.atoms) * (1.5 if p.linked else 1.0))
-    return replace(best, width=max(1, min(width, best.candidates(host.atoms))))
+    width = max(1, min(width, best.candidates(host.atoms)))
+    return replace(best, width=width, most=min(most, host.atoms * width))
+
+
+def _rounded(needed: float, parts: int, step: int) -> int:
+    """Room in parts of a power of two, or in these steps: what grows little by little settles."""
+    step = max(step, 2 ** int(math.log2(max(needed, 4))) // parts)
+    return math.ceil(needed / step) * step
 
 
 def _all_pairs(host: _Host, radius: float, shrink: float) -> SearchPlan:
@@ -154,6 +169,7 @@ def _occupied(plan: SearchPlan, host: _Host) -> int:
 
 def _serves(plan: SearchPlan, host: _Host, counts: np.ndarray) -> bool:
     fits = len(counts) == host.atoms and counts.max(initial=0) <= plan.width
+    fits &= plan.most is None or counts.sum() <= plan.most
     same = plan.periodic == _triple(host.periodic)
     if not (fits and same and bool(covers(plan, jnp.asarray(host.heights)))):
         return False
@@ -164,8 +180,9 @@ def update_neighbors(system: System, neighbors: Neighbors) -> Neighbors:
     """The same lists for other positions or another cell; pure, for use inside ``jit``.
 
     Shapes and static data stay, so that it fits into ``scan`` and ``while_loop``. ``overflow`` is
-    raised, and stays, when an atom has more neighbours than slots, a linked cell more atoms than
-    room, the cell became too thin for the planned images, or other directions repeat. Go back to a
+    raised, and stays, when an atom has more neighbours than slots, all together more than planned,
+    a linked cell more atoms than room, the cell became too thin for the planned images, or other
+    directions repeat. Go back to a
     state in which it was not raised and call :func:`allocate`.
 
     Args:

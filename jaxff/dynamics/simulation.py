@@ -23,9 +23,10 @@ from jaxff.types import Array, Float
 
 __all__ = ["Simulation"]
 
-_GROWTH = 1.75
-"""Room of a list that has overflowed, as a multiple of what it holds: what grows may well grow on,
-and a compilation costs more than thousands of steps with empty slots."""
+_GROWTH, _GROWTH_IN_MOVING_CELLS = 1.25, 1.75
+"""Room of a list that has overflowed, as a multiple of what it is to hold. What is compressed may
+well be compressed on, and then a compilation costs more than thousands of steps with empty slots;
+at constant volume numbers of neighbours only fluctuate."""
 
 
 class Simulation:
@@ -197,15 +198,13 @@ class Simulation:
         The new layout is compiled once more.
         """
         assert self.pairs is not None
-        wider = tuple(max(c, _GROWTH) for c in self.pairs.capacities)
-        self.pairs = replace(self.pairs, capacities=wider)
-        old = carry.listed.neighbors.plan
-        plan = self._plan(carry.state.position, carry.state.strain, old)
+        old, full = carry.listed.neighbors.plan, carry.listed
+        plan = self._plan(full.position, full.strain, old)
         if plan == old:
-            # The list was too small only for the next step: make room without looking at it.
-            wider = tuple(1.25 * c for c in wider)
+            # On the host one pair less was near enough: make room without looking at the old.
+            wider = tuple(1.25 * c for c in self.pairs.capacities)
             self.pairs = replace(self.pairs, capacities=wider)
-            plan = self._plan(carry.state.position, carry.state.strain, None)
+            plan = self._plan(full.position, full.strain, None)
         listed = carry.listed._replace(neighbors=self._template(plan))
         return carry._replace(listed=listed, status=jnp.int32(loop.STALE))
 
@@ -245,17 +244,19 @@ class Simulation:
         return (self.problem, neighbors, self.key, masses, temperature, velocities, freedom)
 
     def _plan(self, positions: Array, strain: Any, previous: Any) -> Any:
-        """Layout of the lists that serves all replicas; no fewer slots than before."""
+        """Layout of the lists that serves all replicas; with room to spare if there was one."""
         if self.pairs is None:
             return None
         systems = self._systems(positions, strain)
         # A moving cell may well become thinner than it is.
         shrink = 0.06 if self.ensemble.moves_cell else 0.02
         found = None if previous is None else self._single(previous)
+        growth = _GROWTH_IN_MOVING_CELLS if self.ensemble.moves_cell else _GROWTH
+        growth = 1.0 if previous is None else growth
         for _ in range(4):
             plans = set()
             for system in systems:
-                found = allocate(self.pairs, system, previous=found, shrink=shrink)
+                found = allocate(self.pairs, system, previous=found, shrink=shrink, growth=growth)
                 plans.add(found.plan)
             if len(plans) == 1:
                 break
@@ -275,11 +276,13 @@ class Simulation:
         assert self.pairs is not None
         atoms = self.system.atom_count
 
-        def empty(width: int) -> Pairs:
-            ends = jnp.full(atoms * width, atoms, jnp.int32)
-            return Pairs(ends, ends, jnp.zeros((atoms * width, 3), jnp.int32), atoms, width)
+        def empty(part: SearchPlan) -> Pairs:
+            slots = atoms * part.width
+            ends = jnp.full(slots, atoms, jnp.int32)
+            shifts = jnp.zeros((slots, 3), jnp.int32)
+            return Pairs(ends, ends, shifts, atoms, part.width, part.most)
 
-        lists = tuple(empty(part.width) for part in plan)
+        lists = tuple(empty(part) for part in plan)
         no = jnp.zeros((), bool)
         return Neighbors(lists, no, self.pairs.cutoffs, self.pairs.skins, plan)
 

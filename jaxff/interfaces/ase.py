@@ -77,7 +77,7 @@ class JaxffCalculator(Calculator):
         *,
         outputs: Iterable[str] = (),
         skin: float = 0.5,
-        capacity: float = 1.25,
+        capacity: float = 1.1,
         dtype: Any = None,
         device: Any = None,
         pad: bool | None = None,

@@ -135,9 +135,8 @@ def _permuted_pairs(pairs: Pairs, permutation: Array) -> Pairs:
     place = own.at[permutation].set(own[:atoms])  # padding, at the end, stays where it is
     if pairs.width is not None:
         rows = (permutation[:, None] * pairs.width + jnp.arange(pairs.width)).ravel()
-        return Pairs(
-            pairs.centers, place[pairs.others[rows]], pairs.shifts[rows], atoms, pairs.width
-        )
+        others, shifts = place[pairs.others[rows]], pairs.shifts[rows]
+        return Pairs(pairs.centers, others, shifts, atoms, pairs.width, pairs.most)
     centers = place[pairs.centers]
     order = jnp.argsort(centers, stable=True)
     return Pairs(centers[order], place[pairs.others[order]], pairs.shifts[order], atoms)

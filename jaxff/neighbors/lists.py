@@ -103,8 +103,7 @@ def neighbor_list(
         skin: Margin in Å by which a list reaches farther, so that it stays valid while atoms move
             less than half of it; one number or one per cutoff.
         capacity: Room for pairs as a multiple of those found, at least 1; one number or one per
-            cutoff. The result is rounded up to a bucket (1, 1.25, 1.5 or 1.75 times a power of
-            two).
+            cutoff. The result is rounded up to a bucket: whole eighths of a power of two.
 
     Raises:
         ValueError: If a cutoff is not positive and finite, a skin negative, a capacity below 1, or

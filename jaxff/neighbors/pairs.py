@@ -25,6 +25,8 @@ class Pairs:
         atoms: Number of atoms of the system that the list belongs to (static).
         width: Slots of each atom (static) if the list has rows: pair ``i * width + k`` is the k-th
             of atom i. ``None`` if atoms have only as many pairs as they need.
+        most: Largest number of real pairs (static), where a list with rows promises fewer than it
+            has slots; whoever makes the list sees to it.
     """
 
     centers: Int[Array, "*batch pairs"]
@@ -32,6 +34,13 @@ class Pairs:
     shifts: Int[Array, "*batch pairs 3"]
     atoms: int
     width: int | None = None
+    most: int | None = None
+
+    @property
+    def room(self) -> int:
+        """The number of pairs that there can be."""
+        slots = self.others.shape[-1]
+        return slots if self.most is None else min(self.most, slots)
 
     def resized(self, room: int) -> "Pairs":
         """The pairs in buffers of this length, or as they are if they have more: outside ``jit``.
@@ -108,7 +117,7 @@ def _register(cls: type, data: tuple[str, ...], static: tuple[str, ...]) -> None
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
 
 
-_register(Pairs, ("centers", "others", "shifts"), ("atoms", "width"))
+_register(Pairs, ("centers", "others", "shifts"), ("atoms", "width", "most"))
 _register(Neighbors, ("pairs", "overflow"), ("cutoffs", "skins", "plan"))
 
 

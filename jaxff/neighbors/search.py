@@ -125,6 +125,6 @@ def rows(
 
 
 def _bucket(count: int) -> int:
-    """The smallest of 8, 10, 12, 14, 16, 20, 24, ... that holds ``count``."""
-    step = max(1, 2 ** (max(count, 8) - 1).bit_length() // 8)
+    """The smallest of 8, 9, ..., 16, 18, ..., 32, 36, ... that holds ``count``."""
+    step = max(1, 2 ** (max(count, 8) - 1).bit_length() // 16)
     return max(8, -(-count // step) * step)

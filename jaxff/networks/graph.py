@@ -135,7 +135,7 @@ def _edges(system: System, pairs: Pairs, mask: Bool[Array, " pairs"], dtype: Any
     itself = pairs.others == pairs.centers
     chosen = mask & jnp.where(itself, sign > 0, pairs.others > pairs.centers)
     # Both directions are listed, so that half the room is enough.
-    room = max(1, len(pairs.others) // 2)
+    room = max(1, pairs.room // 2)
     place = jnp.cumsum(chosen) - 1
     target = jnp.where(chosen, place, room)
     index = jnp.full(room, len(pairs.others), jnp.int32)
