@@ -61,10 +61,37 @@ def test_overflow_when_atoms_gather():
     for link in (False, True):
         assert update(corner, planned(spread, 2.5, link)).overflow
     roomy = planned(spread, 2.5, True, capacity=3.0)
-    wide = (dataclasses.replace(roomy.plan[0], width=59),)
+    wide = (dataclasses.replace(roomy.plan[0], width=59, most=None),)
     roomy = allocate(neighbor_list(2.5, capacity=3.0), spread, previous=with_plan(roomy, wide))
     assert roomy.plan[0].width == 59
     assert update(corner, roomy).overflow
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_overflow_when_there_are_more_pairs_than_promised(link):
+    system = System(points(20) * 2, [1] * 20, np.eye(3) * 9.0)
+    neighbors = planned(system, 2.5, link)
+    count = len(edges_of(neighbors.pairs[0]))
+    assert count < neighbors.plan[0].most <= len(neighbors.pairs[0].others)
+    for most in (count, count - 1):
+        plan = (dataclasses.replace(neighbors.plan[0], most=most),)
+        renewed = update(system, with_plan(neighbors, plan))
+        assert bool(renewed.overflow) == (most < count)
+        assert renewed.pairs[0].room == most
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_room_grows_only_where_the_plan_does_not_serve(link):
+    system = System(points(40) * 2, [1] * 40, np.eye(3) * 12.0)
+    lists = neighbor_list(2.0)
+    neighbors = allocate(lists, system, link=link)
+    again = allocate(lists, system, previous=neighbors, link=link, growth=3.0)
+    assert again.plan == neighbors.plan
+    dense = system.replace(positions=system.positions * 0.7)
+    grown = allocate(lists, dense, previous=neighbors, link=link, growth=3.0)
+    rows = np.bincount([i for i, *_ in edges_of(grown.pairs[0])])
+    assert grown.plan[0].width >= min(3.0 * rows.max(), 39)
+    assert grown.plan[0].most >= min(3.0 * rows.sum(), 40 * 39)
 
 
 def with_plan(neighbors, plan):
@@ -76,7 +103,7 @@ def test_overflow_when_the_cell_is_too_thin_for_the_plan(link):
     # Few atoms and many slots: only the images are missing.
     system = System(points(2), [1] * 2, np.eye(3) * 6.0)
     neighbors = planned(system, 2.9, link)
-    wide = (dataclasses.replace(neighbors.plan[0], width=50, room=50 * link),)
+    wide = (dataclasses.replace(neighbors.plan[0], width=50, room=50 * link, most=None),)
     neighbors = update(system, allocate_like(neighbors, wide, system))
     assert not neighbors.overflow
     assert not update(system.replace(cell=system.cell * 0.985), neighbors).overflow
