@@ -82,21 +82,25 @@ def model(kind, system):
 
 
 def compressed(energy_fn, system, steps):
-    """Frames of all stages, the widths of the lists, and the compilations of the steps."""
-    widths, parts, restart = [], [], None
+    """Frames of all stages, the layouts of the lists, and the compilations of the steps."""
+    layouts, parts, restart = [], [], None
     counted = Compilations()
+
+    def look(part):
+        plan = json.loads(part.restart.plan)[0]
+        layouts.append((plan["width"], plan["most"]))
+
     for pressure in PRESSURES:
         ensemble = dynamics.npt(TIMESTEP, KELVIN, pressure * GIGAPASCAL, FRICTION, PISTON)
         start = {"restart": restart} if restart else {"key": jax.random.key(0)}
         part = dynamics.run(
             energy_fn, system, ensemble=ensemble, steps=steps // len(PRESSURES),
             every=steps // FRAMES, chunk=steps // FRAMES,
-            neighbors=neighbor_list(CUTOFF, skin=SKIN),
-            progress=lambda p: widths.append(json.loads(p.restart.plan)[0]["width"]), **start,
+            neighbors=neighbor_list(CUTOFF, skin=SKIN), progress=look, **start,
         )  # fmt: skip
         restart = part.restart
         parts.append(part)
-    return parts, list(dict.fromkeys(widths)), counted
+    return parts, list(dict.fromkeys(layouts)), counted
 
 
 def errors(energy_fn, system, parts):
@@ -131,13 +135,14 @@ def main():
     system = gas()
     energy_fn = model(options.model, system)
     start = time.perf_counter(), time.process_time()
-    parts, widths, counted = compressed(energy_fn, system, options.steps)
+    parts, layouts, counted = compressed(energy_fn, system, options.steps)
     wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
     volumes = np.concatenate([part.volume for part in parts])
     record = {
         "model": options.model, "atoms": ATOMS, "steps": int(parts[-1].restart.step),
         "pressures_gpa": PRESSURES, "compilations_of_the_steps": counted.steps,
-        "slots_per_atom": widths, "first_volume_ang3": float(volumes[0]),
+        "slots_per_atom": [width for width, _ in layouts],
+        "room_for_pairs": [most for _, most in layouts], "first_volume_ang3": float(volumes[0]),
         "last_volume_ang3": float(volumes[-1]), "smallest_volume_ang3": float(volumes.min()),
         "largest_difference_from_fresh_lists": errors(energy_fn, system, parts),
         "wall_s": wall, "cpu_s": cpu, "date": date.today().isoformat(), "load": os.getloadavg()[0],
