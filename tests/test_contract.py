@@ -208,6 +208,18 @@ CASES: dict[str, Callable[[], Case]] = {
         ),
         [crystal(), crystal(1)],
     ),
+    "so3krates with nonlocal attention": lambda: network(
+        networks.so3krates(
+            3.5,
+            layers=1,
+            heads=2,
+            degrees=(1, 2),
+            nonlocal_attention=True,
+            initial_norm=2.0,
+            **(MESSAGES | {"features": 4}),
+        ),
+        molecules(4, 4, 3),
+    ),
     "so3lr": lambda: network(
         networks.so3lr(None, **SO3LR),
         molecules(4, 4, 3, charge=1.0, spin=1.0),

@@ -4,6 +4,7 @@ Units are ASE's own, eV and Å, and so are the signs: stress is positive under t
 order xx, yy, zz, yz, xz, xy.
 """
 
+import copy
 import functools
 import logging
 import os
@@ -113,6 +114,14 @@ class JaxffCalculator(Calculator):
         self._room: dict[int, tuple[int, ...]] = {}
         self._shapes: set[Any] = set()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "JaxffCalculator":
+        """A calculator with results of its own; the model, which never changes, is shared."""
+        copied = copy.copy(self)
+        memo[id(self)] = copied
+        for name in ("atoms", "results", "parameters", "_fields", "_room", "_shapes"):
+            setattr(copied, name, copy.deepcopy(getattr(self, name), memo))
+        return copied
+
     @property
     def compilations(self) -> int:
         """Number of different shapes and sets of properties compiled so far."""
@@ -136,7 +145,8 @@ class JaxffCalculator(Calculator):
         """Evaluate what is asked; energy and forces always come together.
 
         Raises:
-            PropertyNotImplementedError: For the stress of a system without a volume.
+            PropertyNotImplementedError: For the stress of a system without a volume, or the dipole
+                moment of one that is periodic.
             ValueError: If ``atoms.info`` lacks what the potential reads, or says what it ignores.
             FloatingPointError: If energy or forces are not finite.
         """
@@ -146,19 +156,25 @@ class JaxffCalculator(Calculator):
         self.results = {}
         if self.check_state(atoms):
             self.atoms = atoms.copy()
-        if "stress" in properties and not (atoms.pbc.any() and abs(atoms.cell.volume) > 0):
+        volume = atoms.pbc.any() and abs(atoms.cell.volume) > 0
+        if "stress" in properties and not volume:
             raise PropertyNotImplementedError(
                 "stress needs a periodic system whose three lattice vectors span a volume"
+            )
+        if "dipole" in properties and atoms.pbc.any():
+            raise PropertyNotImplementedError(
+                "the dipole moment of a periodic system is not defined by charges and positions: "
+                "ask for 'charges', or set atoms.pbc = False"
             )
         # Once the stress is wanted, it is computed in every call: one program serves them all.
         for name in ("stress", "hessian"):
             if name in properties and name not in self._names:
                 self._names = (*self._names, name)
-        volume = atoms.pbc.any() and abs(atoms.cell.volume) > 0
         names = tuple(
             name
             for name in self._names
             if not (name == "stress" and not volume)
+            and not (name == "dipole" and atoms.pbc.any())
             and not (name == "hessian" and "hessian" not in properties)
         )
         self._fields = _fields(atoms, self._uses)
@@ -170,7 +186,8 @@ class JaxffCalculator(Calculator):
         if not finite:
             raise FloatingPointError(
                 f"energy or forces of {atoms.get_chemical_formula()} are not finite: check the "
-                "geometry, and that the potential is made for these atoms in this order"
+                "geometry, that the potential is made for these atoms in this order, and, if it "
+                "has Ewald sums, that their plan is made for this cell"
             )
         self.results = _results(values, count)
 

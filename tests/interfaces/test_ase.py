@@ -1,5 +1,7 @@
 """The ASE calculator against ASE's own finite differences, dynamics and optimisers."""
 
+import copy
+
 import ase.md.verlet
 import ase.optimize
 import jax
@@ -206,6 +208,38 @@ def test_parameters_are_those_of_the_start():
     expected = JaxffCalculator(bind(capacitor(), {"hardness": jnp.asarray(1.5)}))
     found = (c.get_property("energy", atoms) for c in (calculator, expected))
     assert next(found) == next(found)
+
+
+def test_a_deep_copy_has_results_of_its_own():
+    atoms = atoms_of(molecule())
+    atoms.calc = JaxffCalculator(MORSE)
+    energy = atoms.get_potential_energy()
+    both = copy.deepcopy(atoms)
+    assert both.calc is not atoms.calc
+    assert both.calc.results["energy"] == energy
+    both.positions[0] += 0.1
+    assert both.get_potential_energy() != energy
+    assert atoms.calc.results["energy"] == energy == atoms.get_potential_energy()
+
+
+def test_the_dipole_of_a_molecule_and_that_of_a_crystal_which_has_none():
+    """One calculator for both: the potential gives a dipole where there is one."""
+
+    def apply(params, system, neighbors=None):
+        outputs = {"energy": jnp.sum(system.positions**2)}
+        if system.cell is None:
+            outputs["dipole"] = jnp.sum(system.positions, axis=0)
+        return outputs
+
+    potential = Potential(lambda key, system, **named: {}, apply)
+    calculator = JaxffCalculator(bind(potential, {}), outputs=["dipole"])
+    single, solid = atoms_of(molecule()), atoms_of(crystal())
+    np.testing.assert_allclose(
+        calculator.get_property("dipole", single), single.positions.sum(axis=0), rtol=1e-12
+    )
+    assert np.isfinite(calculator.get_property("energy", solid))
+    with pytest.raises(PropertyNotImplementedError, match=r"set atoms\.pbc"):
+        calculator.get_property("dipole", solid)
 
 
 @pytest.mark.parametrize(("name", "value"), [("multiplicity", 0), ("unpaired_electrons", 0.5)])
