@@ -3,6 +3,12 @@
 from jaxff.analysis.geometry import angles, dihedrals, distances, histogram, topology
 from jaxff.analysis.lifetimes import Lifetimes, lifetimes
 from jaxff.analysis.motion import Diffusion, diffusion, mean_square_displacement
+from jaxff.analysis.path_integrals import (
+    QuantumEnergies,
+    centroids,
+    quantum_energies,
+    radius_of_gyration,
+)
 from jaxff.analysis.radial import RadialDistribution, radial_distribution
 from jaxff.analysis.stability import Survival, survival, time_to_failure
 from jaxff.analysis.statistics import (
@@ -18,10 +24,12 @@ __all__ = [
     "Diffusion",
     "Estimate",
     "Lifetimes",
+    "QuantumEnergies",
     "RadialDistribution",
     "Survival",
     "angles",
     "blocking",
+    "centroids",
     "correlation_time",
     "diffusion",
     "dihedrals",
@@ -31,7 +39,9 @@ __all__ = [
     "inefficiency",
     "lifetimes",
     "mean_square_displacement",
+    "quantum_energies",
     "radial_distribution",
+    "radius_of_gyration",
     "summary",
     "survival",
     "time_to_failure",

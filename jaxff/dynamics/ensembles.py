@@ -35,6 +35,8 @@ class Ensemble:
         conserves_momentum: Whether translation (and, for molecules, rotation) stays as it began; if
             not, all 3 N degrees of freedom are thermal.
         moves_cell: Whether the cell is part of the state.
+        couples_replicas: Whether replicas are the beads of one ring polymer: ``bath``, ``propose``
+            and ``finish`` see all of them, with a leading axis.
     """
 
     timestep: Any
@@ -46,6 +48,7 @@ class Ensemble:
     bath_energy: Callable[..., Any] = field(metadata={"static": True})
     conserves_momentum: bool = field(default=True, metadata={"static": True})
     moves_cell: bool = field(default=False, metadata={"static": True})
+    couples_replicas: bool = field(default=False, metadata={"static": True})
 
     def reduced_masses(self, masses: Array) -> Array:
         """Masses ``(atoms,)`` in amu as ``(atoms, 1)`` in eV step²/Å²."""
@@ -60,7 +63,8 @@ class Ensemble:
 
         NVE: total energy. Nosé-Hoover: that of the extended system. Langevin and CSVR: total energy
         less the heat that the thermostat has given. NPT: likewise, with the energy of the piston
-        and the work against the pressure.
+        and the work against the pressure. Ring polymers: likewise with their springs, the sum over
+        the beads.
 
         Args:
             state: State of the integrator.

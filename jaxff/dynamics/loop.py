@@ -10,7 +10,7 @@ left, the list renewed for them, and the step taken again, so that no force is w
 computed from an old list.
 
 Replicas carry a leading axis and go in step: all lists are renewed when one is old, and all stop
-when one fails.
+when one fails. They know nothing of each other, unless the ensemble makes them the beads of a ring.
 """
 
 import functools
@@ -102,6 +102,13 @@ def _each(function: Callable[..., Any], replicated: bool) -> Callable[..., Any]:
     return jax.vmap(function) if replicated else function
 
 
+def _propose(problem: Problem, state: State, replicated: bool) -> State:
+    """The step up to its new positions."""
+    ensemble = problem.ensemble
+    propose = functools.partial(ensemble.propose, ensemble)
+    return _each(propose, replicated and not ensemble.couples_replicas)(state)
+
+
 @functools.partial(jax.jit, static_argnames=("rotation", "replicated", "shadow"))
 def start(
     problem: Problem,
@@ -137,12 +144,20 @@ def start(
             degrees = system.positions.size
         state = _first_state(ensemble, system, masses, velocities, degrees, thermostat, strain)
         state = forced(energy_fn, system, neighbors, state)
-        frame = take_frame(ensemble, energy_fn, system, neighbors, state, shadow)
-        return state, Listed(neighbors, system.positions, strain), frame
+        return state, Listed(neighbors, system.positions, strain)
 
-    state, listed, frame = _each(one, replicated)(
-        problem.system, neighbors, key, masses, velocities
-    )
+    def with_bath(state, system):
+        space = None if system.cell is None else volume(system.cell)
+        return replace(state, bath=ensemble.bath(ensemble, state, space))
+
+    def frame_of(state, system, listed):
+        return take_frame(ensemble, energy_fn, system, listed.neighbors, state, shadow)
+
+    system = problem.system
+    state, listed = _each(one, replicated)(system, neighbors, key, masses, velocities)
+    apart = replicated and not ensemble.couples_replicas
+    state = _each(with_bath, apart)(state, system)
+    frame = _each(frame_of, replicated)(state, system, listed)
     return state, listed, jax.tree.map(lambda x: x[None], frame._replace(steps=jnp.int32(0)))
 
 
@@ -152,9 +167,7 @@ def _first_state(ensemble, system, masses, velocities, degrees, key, strain) -> 
     momentum = (reduced * velocities * ensemble.timestep).astype(position.dtype)
     zero, data = jnp.zeros((), jnp.int32), jax.random.key_data(key)
     degrees = jnp.asarray(degrees, jnp.int32)
-    state = State(position, momentum, position, reduced, zero, data, degrees, {}, strain, strain)
-    space = None if system.cell is None else volume(system.cell)
-    return replace(state, bath=ensemble.bath(ensemble, state, space))
+    return State(position, momentum, position, reduced, zero, data, degrees, {}, strain, strain)
 
 
 @functools.partial(jax.jit, static_argnames=("replicated",))
@@ -261,13 +274,13 @@ def next_step(
 ) -> tuple[Float[Array, "*replicas atoms"], Float[Array, "*replicas atoms 3"]]:
     """How far each atom would go from a state, in Å, and the forces there: what went wrong."""
 
-    def one(system, listed, state):
-        moved = problem.ensemble.propose(problem.ensemble, state)
+    def one(system, listed, state, moved):
         neighbors = _renew(system, listed.neighbors, moved.position, moved.strain)
         force = forced(problem.energy_fn, system, neighbors, moved).force
         return jnp.sqrt(_displaced(moved, state)), force
 
-    return _each(one, replicated)(problem.system, listed, state)
+    moved = _propose(problem, state, replicated)
+    return _each(one, replicated)(problem.system, listed, state, moved)
 
 
 def _step(problem: Problem, max_displacement: Array, replicated: bool):
@@ -278,11 +291,10 @@ def _step(problem: Problem, max_displacement: Array, replicated: bool):
     the forces would cost much, as what they need of the list alone could not leave the loop.
     """
     ensemble, energy_fn = problem.ensemble, problem.energy_fn
-    propose = _each(functools.partial(ensemble.propose, ensemble), replicated)
     stale = _each(_is_stale, replicated)
 
     def look(state: State) -> tuple[State, Array]:
-        moved = propose(state)
+        moved = _propose(problem, state, replicated)
         far = jnp.max(_each(_displaced, replicated)(moved, state))
         exploded = far > max_displacement**2
         if moved.strain is not None:
@@ -297,12 +309,15 @@ def _step(problem: Problem, max_displacement: Array, replicated: bool):
         # What explodes needs no list: the step says so.
         return (status != RUNNING) | ~jnp.any(stale(problem.system, listed, moved))
 
-    def finish(system, neighbors, moved):
-        return ensemble.finish(ensemble, forced(energy_fn, system, neighbors, moved))
+    def force_of(system, neighbors, moved):
+        return forced(energy_fn, system, neighbors, moved)
+
+    apart = replicated and not ensemble.couples_replicas
+    finish = _each(functools.partial(ensemble.finish, ensemble), apart)
 
     def one_step(listed: Listed, state: State, step: Array):
         moved, status = look(state)
-        new = _each(finish, replicated)(problem.system, listed.neighbors, moved)
+        new = finish(_each(force_of, replicated)(problem.system, listed.neighbors, moved))
         finite = jnp.isfinite(jnp.sum(new.force))
         reached = jnp.where(finite, status, NOT_FINITE).astype(jnp.int32)
         good = reached == RUNNING
@@ -325,8 +340,7 @@ def _renew(system: System, neighbors: Any, position: Array, strain: Any) -> Any:
 
 def _renew_all(problem: Problem, carry: Carry, replicated: bool) -> Listed:
     """Lists for the positions that the next step proposes."""
-    ensemble = problem.ensemble
-    moved = _each(functools.partial(ensemble.propose, ensemble), replicated)(carry.state)
+    moved = _propose(problem, carry.state, replicated)
     neighbors = _each(_renew, replicated)(
         problem.system, carry.listed.neighbors, moved.position, moved.strain
     )

@@ -82,7 +82,8 @@ def run(
             sets the whole in motion; by default counted as
             :func:`jaxff.dynamics.degrees_of_freedom` does, or 3 N if the thermostat moves the
             whole.
-        replicas: Number of runs side by side from the one system, each with its own random numbers.
+        replicas: Number of runs side by side from the one system, each with its own random numbers;
+            of path integrals the number of beads.
             Arrays of the result have a leading axis. If one fails, all stop at that step;
             :func:`jaxff.analysis.lifetimes` lets the others go on.
         restart: State to continue from (:func:`jaxff.dynamics.read_restart`) instead of temperature
@@ -112,12 +113,18 @@ def run(
         UnstableRunError: If the run breaks down; it names step, time and atom, and the replica.
             Good frames and the last good state were passed to ``writer`` and are on the exception.
     """
-    _check(system, steps, every, chunk, ensemble, shadow)
+    _check(system, steps, every, chunk, ensemble, shadow, replicas)
     system = _replicate(system, replicas)
     if restart is not None:
         system = _at_restart(system, restart)
     pairs = lists_to_keep(getattr(energy_fn, "cutoffs", ()), neighbors)
     kelvin = _temperature(temperature, ensemble, velocities, restart)
+    if ensemble.couples_replicas:
+        # Beads are hotter by their number; shared out, that is the temperature of the atoms.
+        beads = system.batch_shape[0]
+        kelvin = None if kelvin is None else beads * kelvin
+        degrees_of_freedom = degrees_of_freedom or 3 * system.atom_count
+        degrees_of_freedom *= beads
     data = _key(key, ensemble, velocities, restart, system)
     check_precision(energy_fn, system, pairs)
     simulation = Simulation(
@@ -212,7 +219,13 @@ def _failure(
 
 
 def _check(
-    system: System, steps: int, every: int, chunk: int, ensemble: Ensemble, shadow: bool
+    system: System,
+    steps: int,
+    every: int,
+    chunk: int,
+    ensemble: Ensemble,
+    shadow: bool,
+    replicas: int | None,
 ) -> None:
     if len(system.batch_shape) > 1 or system.is_packed:
         raise ValueError("run takes a single system or a stack of replicas, got a pack or a batch")
@@ -224,6 +237,8 @@ def _check(
             "constant pressure needs a cell that repeats in all three directions, got pbc = "
             f"{None if system.pbc is None else np.asarray(system.pbc).tolist()}"
         )
+    if ensemble.couples_replicas and not (system.batch_shape or replicas):
+        raise ValueError("a path integral needs replicas, the number of its beads, got none")
     if shadow and ensemble.name != "nve":
         raise ValueError(f"the shadow energy is that of nve, got the ensemble {ensemble.name!r}")
 

@@ -1,0 +1,100 @@
+r"""Quantum averages from the beads of a path integral (:func:`jaxff.dynamics.path_integral`).
+
+Replicas of the trajectory are the beads; positions must not be wrapped, or rings would be torn.
+
+Reference:
+    Barker, J. Chem. Phys. 70, 2914 (1979), doi:10.1063/1.437829 (primitive estimator); Herman,
+    Bruskin & Berne, J. Chem. Phys. 76, 5150 (1982), doi:10.1063/1.442815 (virial estimator, here
+    about the centroid).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxff import units
+from jaxff.dynamics import Trajectory
+from jaxff.types import Float
+
+__all__ = ["QuantumEnergies", "centroids", "quantum_energies", "radius_of_gyration"]
+
+
+class QuantumEnergies(NamedTuple):
+    """Estimators in eV, one number for each frame; their averages are those of the quantum system.
+
+    Attributes:
+        potential: Mean potential energy of the beads.
+        primitive_kinetic: Kinetic energy from the springs; its spread grows with the beads.
+        virial_kinetic: Kinetic energy from the forces about the centroid; it has the same average,
+            and a spread that does not grow.
+    """
+
+    potential: Float[np.ndarray, " frames"]
+    primitive_kinetic: Float[np.ndarray, " frames"]
+    virial_kinetic: Float[np.ndarray, " frames"]
+
+
+def quantum_energies(trajectory: Trajectory, temperature: float) -> QuantumEnergies:
+    r"""Potential energy of the nuclei and their kinetic energy, the latter twice.
+
+    .. math::
+        K_{prim} = \frac{3NP}{2\beta} - \sum_{ib} \frac{m_i\omega_P^2}{2P} (r_{ib} - r_{i,b+1})^2,
+        \quad
+        K_{vir} = \frac{3N}{2\beta} - \frac{1}{2P} \sum_{ib} (r_{ib} - \bar r_i) \cdot F_{ib} .
+
+    Args:
+        trajectory: Run of :func:`jaxff.dynamics.path_integral`.
+        temperature: Its temperature in K.
+
+    Raises:
+        ValueError: If the trajectory has no beads, or the temperature is not positive.
+    """
+    beads = _beads(trajectory)
+    if not 0.0 < temperature < float("inf"):
+        raise ValueError(f"temperature must be a positive number in K, got {temperature}")
+    thermal = units.BOLTZMANN * temperature
+    place = np.asarray(trajectory.positions, np.float64)
+    force = np.asarray(trajectory.forces, np.float64)
+    free = 1.5 * len(trajectory.masses) * thermal
+    # m omega^2 in eV/Å² with masses in amu.
+    stiffness = trajectory.masses * (units.TIME * beads * thermal / units.REDUCED_PLANCK) ** 2
+    apart = place - np.roll(place, -1, axis=0)
+    springs = 0.5 * np.einsum("bfic,i->f", apart**2, stiffness)
+    virial = np.sum((place - place.mean(axis=0)) * force, axis=(0, 2, 3))
+    return QuantumEnergies(
+        np.asarray(trajectory.potential_energy, np.float64).mean(axis=0),
+        beads * free - springs / beads,
+        free - 0.5 * virial / beads,
+    )
+
+
+def centroids(trajectory: Trajectory) -> Float[np.ndarray, "frames atoms 3"]:
+    """Middles of the rings in Å.
+
+    Raises:
+        ValueError: If the trajectory has no beads.
+    """
+    _beads(trajectory)
+    return np.asarray(trajectory.positions, np.float64).mean(axis=0)
+
+
+def radius_of_gyration(trajectory: Trajectory) -> Float[np.ndarray, "frames atoms"]:
+    r"""Extension :math:`\sqrt{\langle |r_b - \bar r|^2 \rangle_b}` in Å of the ring of each atom.
+
+    A free particle has :math:`\hbar/\sqrt{4 m k_B T}` in the limit of many beads.
+
+    Raises:
+        ValueError: If the trajectory has no beads.
+    """
+    _beads(trajectory)
+    place = np.asarray(trajectory.positions, np.float64)
+    return np.sqrt(np.sum((place - place.mean(axis=0)) ** 2, axis=-1).mean(axis=0))
+
+
+def _beads(trajectory: Trajectory) -> int:
+    if trajectory.replicas is None or trajectory.restart.ensemble != "path-integral":
+        raise ValueError(
+            "expected the beads of a path integral, got a run of "
+            f"{trajectory.restart.ensemble!r} with {trajectory.replicas} replicas"
+        )
+    return trajectory.replicas
