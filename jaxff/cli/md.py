@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
-import numpy as np
 import tyro
 
 from jaxff import dynamics, units
@@ -22,14 +21,14 @@ from jaxff.cli.files import (
     formula,
     load_model,
 )
+from jaxff.cli.md_summary import draw, summary
+from jaxff.cli.quantum import QuantumLog, quantum_summary
 from jaxff.cli.start import read_start, write_report
 from jaxff.data.archive import write_atomic
 from jaxff.dynamics import read_log
 from jaxff.neighbors import neighbor_list
 
 __all__ = ["Bath", "md", "read_log"]
-
-Log = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ class Bath:
     """npt: pressure in GPa."""
     barostat_time: float = 1000.0
     """npt: time constant of the barostat in fs."""
+    centroid_time: float = 100.0
+    """pimd: time constant of the thermostat of centroids in fs."""
 
 
 def md(
@@ -53,11 +54,12 @@ def md(
     start: Path,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     steps: int,
-    ensemble: Literal["nve", "langevin", "nose-hoover", "csvr", "npt"] = "nve",
+    ensemble: Literal["nve", "langevin", "nose-hoover", "csvr", "npt", "pimd"] = "nve",
     timestep: float = 0.5,
     temperature: float = 300.0,
     bath: Bath,
     replicas: Count = None,
+    beads: Count = None,
     frame: Count = None,
     every: int = 8,
     format: Annotated[Literal["xyz", "hdf5"] | None, tyro.conf.arg(metavar="xyz|hdf5")] = None,
@@ -82,13 +84,16 @@ def md(
         output: Folder to write to; an earlier run in it is never overwritten.
         steps: Number of steps, with those before a restart.
         ensemble: nve (constant energy); langevin, nose-hoover or csvr (constant temperature); npt
-            (constant temperature and pressure, where the cell repeats in all directions).
+            (constant temperature and pressure, where the cell repeats in all directions); pimd
+            (quantum nuclei at constant temperature, as ring polymers of --beads).
         timestep: Time step in fs.
         temperature: Temperature in K of the initial velocities and of the thermostat. At constant
             energy a run that starts at a minimum keeps about half of it, as the other half goes
             into the vibrations.
         bath: Thermostats and barostat.
         replicas: Number of runs side by side, each with its own velocities and random numbers.
+        beads: Beads of the ring polymers of pimd, each with its own trajectory and log; energies
+            and the extension of the rings go to quantum.csv. Enough beads are some times hω/kT.
         frame: Frame of the data set to start from, counted from 0.
         every: Steps between written frames; a spectrum needs at most 4 fs between them.
         format: Trajectory as extended XYZ (the default; ASE and OVITO read it) or HDF5 (every
@@ -105,24 +110,29 @@ def md(
     if output.is_file():
         raise ValueError(f"{output}: the output is a folder, but a file has this name")
     _check(steps, every, replicas, temperature, figure)
+    copies = _copies(ensemble, replicas, beads)
     made = _ensemble(ensemble, timestep, temperature, bath)
     loaded = load_model(model, model_units)
     begin = read_start(start, reading, loaded, frame, quiet=restart)
     system, name = begin.system, formula(begin.dataset.numbers)
     settings: dict[str, Any] = {
         "ensemble": ensemble, "timestep": timestep, "temperature": temperature, **asdict(bath),
-        "replicas": replicas, "every": every, "format": format or "xyz", "forces": forces,
-        "skin": skin, "seed": seed,
+        "replicas": replicas, "beads": beads, "every": every, "format": format or "xyz",
+        "forces": forces, "skin": skin, "seed": seed,
     }  # fmt: skip
     last, done, place = None, 0, begin.place
     if restart:
         last = dynamics.read_restart(output / "restart.npz")
         done, place = last.step, _check_same_settings(output, settings, steps, last.step)
-    several = "" if replicas is None else f"{replicas} replicas, "
+    kind = "replicas" if beads is None else "beads"
+    several = "" if copies is None else f"{copies} {kind}, "
     say(f"{name}, {ensemble}, {several}{steps - done} steps of {timestep:g} fs into {output}")
     cutoffs, failure = loaded.energy_fn.cutoffs, None
-    with _writer(output, forces, restart, settings["format"], replicas) as writer:
+    with _writer(output, forces, restart, settings["format"], copies) as writer:
         told = {} if restart else {**settings, "start": place}
+        telling = _telling(output / _SETTINGS, told, writer)
+        if beads is not None:
+            telling = QuantumLog(output, temperature, telling, done if restart else None)
         try:
             dynamics.run(
                 loaded.energy_fn,
@@ -131,22 +141,23 @@ def md(
                 steps=steps - done,
                 key=jax.random.key(seed),
                 temperature=None if restart else temperature,
-                replicas=replicas,
+                replicas=copies,
                 restart=last,
                 every=every,
                 chunk=max(every, min(1000, steps)),
                 neighbors=neighbor_list(cutoffs, skin=skin) if cutoffs else None,
                 keep_frames=False,
                 progress=dynamics.progress_bar(steps - done, start=done, disable=None, leave=False),
-                writer=_telling(output / _SETTINGS, told, writer),
+                writer=telling,
             )
         except dynamics.UnstableRunError as error:
             failure = error  # what was run until then is told first
-    logs = [read_log(path) for path in _logs(output, replicas)]
-    say(summary(logs, system.atom_count, ensemble))
+    logs = [read_log(path) for path in _logs(output, copies)]
+    told = summary(logs, system.atom_count, ensemble) if beads is None else quantum_summary(output)
+    say(told)
     if figure is not None:
-        title = f"{name}, {ensemble}" + ("" if replicas is None else ", replica 0")
-        _draw(figure, logs[0], system.atom_count, title)
+        title = f"{name}, {ensemble}" + ("" if copies is None else f", {kind[:-1]} 0")
+        draw(figure, logs[0], system.atom_count, title)
     about = {"Start": place, "Temperature": f"{temperature:g} K", "Seed": str(seed)}
     if failure is not None:
         about["Stopped early"] = str(failure)
@@ -167,6 +178,17 @@ def _check(
         check_output(figure, (".png", ".pdf", ".svg"))
 
 
+def _copies(ensemble: str, replicas: int | None, beads: int | None) -> int | None:
+    """How many systems are moved: replicas, or the beads of one."""
+    if (ensemble == "pimd") != (beads is not None):
+        raise ValueError("--beads belongs to --ensemble pimd, which needs it: 16, for example")
+    if beads is None:
+        return replicas
+    if replicas is not None or beads < 1:
+        raise ValueError(f"--beads must be at least 1, without --replicas; got {beads}, {replicas}")
+    return beads
+
+
 def _ensemble(name: str, timestep: float, temperature: float, bath: Bath) -> dynamics.Ensemble:
     thermal = (timestep, temperature)
     if name == "nve":
@@ -177,6 +199,8 @@ def _ensemble(name: str, timestep: float, temperature: float, bath: Bath) -> dyn
         return dynamics.nose_hoover(*thermal, bath.relaxation_time)
     if name == "csvr":
         return dynamics.csvr(*thermal, bath.relaxation_time)
+    if name == "pimd":
+        return dynamics.path_integral(*thermal, centroid_time=bath.centroid_time)
     pressure = bath.pressure * units.GIGAPASCAL
     return dynamics.npt(*thermal, pressure, bath.friction, bath.barostat_time)
 
@@ -253,52 +277,3 @@ def _option(name: str, value: Any) -> str:
     if value is None or value is False:
         return f"no {flag}"
     return flag if value is True else f"{flag} {value}"
-
-
-# --- what is said of a run ---------------------------------------------------------------------
-
-
-def summary(logs: list[Log], atoms: int, ensemble: str) -> str:
-    """What a run did, with the drift of what its ensemble conserves."""
-    times = logs[0]["time_fs"]
-    kelvin = np.stack([log["temperature_K"] for log in logs])
-    text = (
-        f"{len(times)} frames, {times[-1] / 1000:g} ps; temperature {kelvin.mean():.0f} K on "
-        f"average, {kelvin.min():.0f} to {kelvin.max():.0f} K"
-    )
-    if len(logs) > 1:
-        averages = kelvin.mean(axis=1)
-        text += f"; replicas {averages.min():.0f} to {averages.max():.0f} K"
-    if ensemble == "npt":
-        volume = np.stack([log["volume_A3"] for log in logs])
-        pressure = np.stack([log["pressure_eV_A3"] for log in logs]) / units.GIGAPASCAL
-        text += (
-            f"\nVolume {volume.mean():.1f} ± {volume.std():.1f} Å³, pressure {pressure.mean():.3f} "
-            f"± {pressure.std():.3f} GPa (mean, standard deviation)"
-        )
-    if len(times) < 3:
-        return text
-    return f"{text}\n{_conservation(logs, atoms, ensemble)}"
-
-
-def _conservation(logs: list[Log], atoms: int, ensemble: str) -> str:
-    what = "Energy" if ensemble == "nve" else "Conserved quantity:"
-    energies = [log["conserved_energy_eV"] for log in logs]
-    drifts = [dynamics.energy_drift(logs[0]["time_fs"], energy, atoms) for energy in energies]
-    worst = max(drifts, key=lambda drift: abs(drift.slope))
-    spread = 1e3 * max(float(np.std(energy)) for energy in energies) / atoms
-    note = "" if len(logs) == 1 else ", largest of the replicas"
-    return (
-        f"{what} drift ({worst.slope:.2e} ± {worst.standard_error:.1e}) meV/atom/ps, "
-        f"fluctuation {spread:.2e} meV/atom (standard deviation){note}"
-    )
-
-
-def _draw(path: Path, log: Log, atoms: int, title: str) -> None:
-    from jaxff import report
-
-    times, conserved = log["time_fs"], log["conserved_energy_eV"]
-    drift = dynamics.energy_drift(times, conserved, atoms) if len(times) >= 3 else None
-    potential, kelvin = log["potential_energy_eV"], log["temperature_K"]
-    report.save(path, report.conservation(times, potential, conserved, kelvin, atoms, drift, title))
-    say(f"Wrote {path}.")

@@ -105,7 +105,7 @@ def _bath_energy(ensemble: Ensemble, state: State) -> Array:
     return state.bath["springs"] - state.bath["heat"]
 
 
-def _ring_rate(ensemble: Ensemble, beads: int) -> Array:
+def _ring_rate(ensemble: Ensemble, beads: int) -> Any:
     """Frequency of the springs, per step."""
     thermal = units.BOLTZMANN * ensemble.parameters["temperature"]
     return beads * thermal * ensemble.timestep / units.REDUCED_PLANCK
@@ -116,14 +116,14 @@ def _springs(ensemble: Ensemble, state: State) -> Float[Array, " beads"]:
     rate = _ring_rate(ensemble, len(state.position))
     apart = state.position - jnp.roll(state.position, -1, axis=0)
     energy = 0.5 * rate**2 * jnp.sum(state.mass * apart**2, axis=(1, 2))
-    return energy.astype(state.position.dtype)
+    return jnp.asarray(energy, state.position.dtype)
 
 
 def _propose(ensemble: Ensemble, state: State) -> State:
     beads = len(state.position)
     modes = jnp.asarray(normal_modes(beads), state.position.dtype)
     waves = np.abs(np.sin(np.pi * np.arange(beads) / beads))[:, None, None]
-    rates = (2.0 * waves * _ring_rate(ensemble, beads)).astype(state.position.dtype)
+    rates = jnp.asarray(2.0 * waves * _ring_rate(ensemble, beads), state.position.dtype)
     state = _free_half(_turned(kick(state), modes), rates)
     state = _free_half(_forget(ensemble, state, rates), rates)
     return _turned(state, modes.T)

@@ -89,6 +89,28 @@ def test_replicas_that_are_continued_equal_those_of_one_run(format, files, tmp_p
     assert "has --replicas 2, not --replicas 3" in wrong
 
 
+def test_path_integrals_that_are_continued_equal_one_run(files, tmp_path, capsys):
+    options = ("--ensemble", "pimd", "--beads", 3, "--every", 4)
+    made = asked(files, *options, "--centroid-time", 50)
+    assert run(*made, "--steps", 120, "-o", tmp_path / "whole") == 0
+    out = capsys.readouterr().out
+    assert "3 beads, 120 steps" in out
+    assert "eV (virial)" in out
+    assert run(*made, "--steps", 60, "-o", tmp_path / "parts") == 0
+    notes = tmp_path / "parts" / "quantum.csv"
+    with notes.open("a") as file:  # a kill came between the notes and the restart file
+        file.write("64,128,1,1,1,1,1\n68,13")
+    assert run(*made, "--steps", 120, "-o", tmp_path / "parts", "--restart") == 0
+    assert notes.read_text() == (tmp_path / "whole" / "quantum.csv").read_text()
+    found = read_log(notes)
+    assert len(found["step"]) == 31
+    logs = [read_log(tmp_path / "whole" / f"log-00{i}.csv") for i in range(3)]
+    average = np.mean([log["potential_energy_eV"] for log in logs], axis=0)
+    np.testing.assert_allclose(found["potential_energy_eV"], average, atol=1e-9)
+    free = 1.5 * 4 * units.BOLTZMANN * 40
+    assert np.all(found["virial_kinetic_energy_eV"][-10:] > 0.5 * free)
+
+
 def test_options_reach_the_ensemble(files, tmp_path, monkeypatch):
     told = []
 
@@ -129,6 +151,8 @@ def test_options_reach_the_ensemble(files, tmp_path, monkeypatch):
         (["--steps", 5, "--ensemble", "npt"], "repeats in all three directions"),
         (["--steps", 5, "--ensemble", "csvr", "--relaxation-time", 0], "--relaxation-time must be"),
         (["--steps", 5, "--ensemble", "langevin", "--friction", 0], "friction must be"),
+        (["--steps", 5, "--ensemble", "pimd"], "--beads belongs to --ensemble pimd, which needs"),
+        (["--steps", 5, "--beads", 4], "--beads belongs to --ensemble pimd"),
         (["--steps", 5, "--figure", "x.doc"], ".png or .pdf or .svg"),
     ],
 )
