@@ -11,7 +11,7 @@ geometries. CPU seconds, medians. The original, if there is one, is timed throug
 calculator (``../peers/so3krates_speed.py``), lists included. Ours, by name:
 
 * ``ase``: through :class:`JaxffCalculator`, atoms moved by about 0.01 Å each time, as there; its
-  list has a skin of 0.3 Å and so holds for all of them, where the original makes one in each call;
+  list has a skin of 0.2 Å and so holds for all of them, where the original makes one in each call;
 * ``ase_table``: likewise with tabulated radial filters (:func:`jaxff.networks.tabulated`);
 * ``dynamics``, ``dynamics_table``: a step of constant energy in the compiled loop, lists renewed
   inside: the difference between runs of N and 2 N steps.
@@ -62,7 +62,7 @@ ALLOCATION = {
 HERE = Path(__file__).resolve().parent
 PEER = HERE.parent / "peers" / "so3krates_speed.py"
 BUDGET, MOVED = 3.0, 0.01  # seconds of each measurement, Å
-LISTS = {"skin": 0.3, "capacity": 1.1}  # Å, room as a multiple of the pairs
+LISTS = {"skin": 0.2, "capacity": 1.1}  # Å, room as a multiple of the pairs
 SMALL = 1e-3  # factor of the energies of random weights
 KINDS = ("so3krates", "so3lr")
 
