@@ -8,11 +8,12 @@ Reference:
     about the centroid).
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxff import units
+from jaxff import dynamics, units
 from jaxff.dynamics import Trajectory
 from jaxff.types import Float
 
@@ -68,14 +69,37 @@ def quantum_energies(trajectory: Trajectory, temperature: float) -> QuantumEnerg
     )
 
 
-def centroids(trajectory: Trajectory) -> Float[np.ndarray, "frames atoms 3"]:
-    """Middles of the rings in Å.
+def centroids(trajectory: Trajectory) -> Trajectory:
+    r"""The middles of the rings as a trajectory of their own.
+
+    With little friction their velocities and positions give time correlation functions in the
+    approximation of ring-polymer dynamics: spectra and diffusion are those of
+    :mod:`jaxff.vibrations` and :func:`jaxff.analysis.diffusion`. Potential energies and forces are
+    means over the beads; the kinetic energy is that of the middles.
 
     Raises:
         ValueError: If the trajectory has no beads.
+
+    Reference:
+        Craig & Manolopoulos, J. Chem. Phys. 121, 3368 (2004), doi:10.1063/1.1777575.
     """
     _beads(trajectory)
-    return np.asarray(trajectory.positions, np.float64).mean(axis=0)
+    mean = {
+        name: np.asarray(getattr(trajectory, name), np.float64).mean(axis=0)
+        for name in ("positions", "velocities", "forces", "potential_energy")
+    }
+    kinetic = dynamics.kinetic_energy(mean["velocities"], trajectory.masses)
+    freedom = 3 * len(trajectory.masses)
+    return replace(
+        trajectory,
+        **mean,
+        cell=None if trajectory.cell is None else trajectory.cell[0],
+        kinetic_energy=kinetic,
+        temperature=dynamics.temperature(kinetic, freedom),
+        degrees_of_freedom=freedom,
+        half_step_kinetic_energy=None,
+        conserved_energy=None,
+    )
 
 
 def radius_of_gyration(trajectory: Trajectory) -> Float[np.ndarray, "frames atoms"]:

@@ -80,6 +80,18 @@ def test_the_temperature_is_that_of_the_atoms_and_one_sum_is_conserved(run):
     assert abs(slope) < 0.1 * np.std(total)
 
 
+def test_middles_of_rings_move_as_one_particle_each(run):
+    """Harmonic centroids are classical: temperature, spread, and the frequency of the well."""
+    middle = analysis.centroids(run)
+    settled = run.times > 300.0
+    found = analysis.estimate(middle.temperature[settled])
+    assert abs(found.mean - KELVIN) < 4.0 * found.standard_error + 0.01 * KELVIN
+    spread_of = np.var(middle.positions[settled] - PLACES)
+    expected = units.BOLTZMANN * KELVIN / STIFFNESS
+    assert abs(spread_of - expected) < 0.05 * expected
+    assert middle.replicas is None
+
+
 def test_without_friction_a_ring_keeps_its_energy():
     system = System(PLACES[:2], [1, 1])
 
@@ -99,7 +111,7 @@ def test_without_friction_a_ring_keeps_its_energy():
         np.testing.assert_array_equal(found.restart.leaves[-1].shape, (4,))
         spreads.append(np.std(found.conserved_energy.sum(axis=0)))
         # The middle of all beads moves freely.
-        middle = analysis.centroids(found).mean(axis=1)
+        middle = analysis.centroids(found).positions.mean(axis=1)
         np.testing.assert_allclose(
             middle, middle[0] + np.outer(found.times, middle[-1] - middle[0]) / found.times[-1],
             atol=1e-9,
