@@ -1,8 +1,8 @@
-"""A gas of 32 atoms is compressed in 100,000 steps with a network: lists overflow, and what then.
+"""A gas is compressed to half its volume in 100,000 steps: lists overflow, and what then.
 
     python experiments/neighbor_overflow.py [--steps 100000] [--model network|argon]
 
-The atoms are argon, on top of whose Lennard-Jones potential there is a SO3krates with random
+The 32 atoms are argon, on top of whose Lennard-Jones potential there is a SO3krates with random
 weights, so that energies depend on every pair of the list. Pressure rises in five stages at 300 K.
 Lists that have no room are made anew by the run itself. Counted are the compilations of the
 program of the steps, as JAX reports them; frames are compared with lists built from scratch. The
@@ -37,7 +37,7 @@ from jaxff.units import GIGAPASCAL
 HERE = Path(__file__).resolve()
 ATOMS, SIDE, CUTOFF, SKIN = 32, 17.0, 5.0, 1.0  # Å
 KELVIN, TIMESTEP, FRICTION, PISTON = 300.0, 4.0, 0.005, 2000.0  # K, fs, 1/fs, fs
-PRESSURES = (0.04, 0.06, 0.09, 0.13, 0.2)  # GPa
+PRESSURES = (0.03, 0.05, 0.07, 0.09, 0.12)  # GPa
 FRAMES = 100
 EVENT = "/jax/core/compile/backend_compile_duration"
 
