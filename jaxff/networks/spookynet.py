@@ -110,7 +110,7 @@ def spookynet(
     modules: int = 3,
     residuals: int = 1,
     keep_last_module: float = 0.9,
-    nonlocal_attention: str | None = "exact",
+    nonlocal_attention: str = "exact",
     random_features: int | None = None,
     seed: int = 0,
     directions: Any = None,
@@ -158,7 +158,7 @@ def spookynet(
             :math:`1 - p^{1/(M-1)}`; the first one never is. 1 leaves none out.
         nonlocal_attention: ``"exact"``, whose cost grows with the square of the atoms of a
             structure or pack, ``"features"``, random ones (as published), with linear cost, or
-            ``None``.
+            ``"none"``.
         random_features: Their number; by default as many as features.
         seed: They are drawn with it; part of the model.
         directions: In place of those drawn, of shape ``(modules, features, random features)``.
@@ -202,7 +202,7 @@ def spookynet(
     totals = uses(charge_embedding, spin_embedding)
     module = SpookyNet(
         cutoff, features, radial_functions, modules, residuals, keep_last_module, totals,
-        nonlocal_attention is not None, drawn, asked, max_number,
+        nonlocal_attention != "none", drawn, asked, max_number,
     )  # fmt: skip
     random = modules > 1 and keep_last_module < 1.0
     network = from_linen(module, (cutoff,), dtype=jnp.dtype(dtype), random=random)

@@ -27,8 +27,8 @@ __all__ = [
     "together",
 ]
 
-ATTENTION = ("exact", "features")
-"""Forms of the nonlocal attention: all pairs of atoms, or random features at linear cost."""
+ATTENTION = ("exact", "features", "none")
+"""Forms of the nonlocal attention: all pairs of atoms, random features at linear cost, neither."""
 
 FLOOR = 1e-4
 """Added to random features, as published."""

@@ -24,7 +24,7 @@ def require_probability(**values: float) -> None:
 
 
 def directions_of(
-    attention: str | None,
+    attention: str,
     modules: int,
     features: int,
     count: int | None,
@@ -36,8 +36,7 @@ def directions_of(
     Raises:
         ValueError: For options that do not belong together.
     """
-    if attention is not None:
-        require_choice("nonlocal_attention", attention, ATTENTION)
+    require_choice("nonlocal_attention", attention, ATTENTION)
     if attention != "features":
         if count is not None or given is not None:
             raise ValueError(

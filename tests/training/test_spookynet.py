@@ -27,7 +27,7 @@ partial_charges = ["charges_of_atoms", "e"]
 [model]
 name = "spookynet"
 cutoff = 3.0
-features = 4
+features = 8
 radial_functions = 4
 modules = 2
 keep_last_module = 0.95
@@ -55,12 +55,12 @@ patience = 25
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    """A bond whose length follows the state, and charges that share the total."""
+    """The same bond in all states, whose force law is that of the state; shared charges."""
     folder, rng = tmp_path_factory.mktemp("spookynet"), np.random.default_rng(0)
     frames = []
     for index in range(48):
         charge, spin = state = STATES[index % len(STATES)]
-        length = LENGTHS[state] + 0.05 * rng.normal()
+        length = 1.05 + 0.05 * rng.normal()
         frame = Atoms("OH", [[0.0, 0, 0], [0, 0, length]])
         pull = 20.0 * (length - LENGTHS[state])
         charges = np.array([charge / 2 - 0.3, charge / 2 + 0.3])
@@ -108,7 +108,10 @@ def test_frames_without_a_spin_are_refused(job):
 
 
 @pytest.mark.slow
-def test_one_model_learns_all_states(job):
-    history = [entry["errors"] for entry in job.fit(progress=False).history]
-    for name in ("energy", "forces", "dipole", "partial_charges"):
-        assert history[-1][name]["mae"] < 0.3 * history[0][name]["mae"], name
+def test_one_model_tells_states_apart(job):
+    """Better than the best that does not know them, which predicts means over the states."""
+    blind = {"forces": 20.0 * np.std(list(LENGTHS.values())) / 3, "partial_charges": 0.25}
+    found = job.fit(progress=False).history[-1]["errors"]
+    for name, error in blind.items():
+        assert found[name]["mae"] < 0.3 * error, name
+    assert found["dipole"]["mae"] < 0.1
