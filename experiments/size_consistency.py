@@ -5,11 +5,11 @@ r"""Two molecules far apart: what nonlocal attention makes of the sum of their e
 The energy of two neutral singlets at a distance, less that of each alone, should fall to zero with
 distance as a sum of known powers. In SpookyNet it does not: attention gives each atom a mean over
 all atoms of the structure, however far apart, and what is missing of the total charge is shared out
-among all atoms alike. Evaluated is the pretrained model in float64, for two different molecules and for
-two copies of one, whose mean over both is that over one: with its attention, and with the values of
-attention set to zero (the model was not trained so: its energies mean nothing, their differences
-show what is left). The record with the energies of each term goes to ``size_consistency.json``, the
-figure to ``size_consistency.png``.
+among all atoms alike. Evaluated is the pretrained model in float64, for two different molecules and
+for two copies of one, whose mean over both is that over one: with its attention, and with the
+values set to zero (the model was not trained so: its energies mean nothing, their differences show
+what is left). Energies of each term go to ``size_consistency.json``, the figure to
+``size_consistency.png``.
 """
 
 import argparse
