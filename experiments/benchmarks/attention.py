@@ -1,6 +1,6 @@
 r"""Nonlocal attention of SpookyNet: error of random features, and time of both forms.
 
-    python experiments/benchmarks/attention.py [--weights spookynet_weights.npz] [--draw-only]
+    python experiments/benchmarks/attention.py [--weights spookynet_weights.npz] [--again]
 
 Errors: outputs of attention by positive orthogonal random features (FAVOR+) against exact ones,
 root mean square relative to that of the exact ones, median and quartiles over seeds of the random
@@ -13,7 +13,8 @@ Times: CPU seconds of one thread in float32, medians, of the attention alone (64
 random ones) with its gradient, and of energy and forces of a network (64 features, one module, no
 terms beside it) with either form and without attention, for 125 to 2000 atoms on a jittered grid of
 2.5 Å. ``exponents`` are slopes of log time against log number between the last two sizes.
-The record goes to ``attention.json``, the figure to ``attention.png``.
+The record goes to ``attention.json``, part by part (what is there is not measured again unless asked
+for with ``--again``), the figure to ``attention.png``.
 """
 
 import argparse
@@ -175,7 +176,7 @@ def grid(atoms):
 
 
 def network_times():
-    """Of all forms, with the same parameters."""
+    """Of all forms, with the same random weights."""
     evaluate, rows, params = jax.jit(energy_and_forces), {form: [] for form in FORMS}, None
     for form in FORMS:
         potential = spookynet(nonlocal_attention=form, modules=MODULES, **TERMS)
@@ -183,7 +184,7 @@ def network_times():
             system = grid(atoms)
             found = neighbor_list(potential.cutoffs).allocate(system)
             if params is None:
-                params = potential.init(jax.random.key(0), system, found)
+                params = random_params(potential, system, found)
             energy_fn = bind(potential, params)
             seconds = median_cpu(partial(evaluate, energy_fn, system, found))
             rows[form].append({"atoms": atoms, "seconds": seconds})
@@ -191,30 +192,51 @@ def network_times():
     return rows
 
 
+def random_params(potential, *given):
+    """Those of the start take long to compile, and many are zero."""
+    draw = np.random.default_rng(2)
+    shapes = jax.eval_shape(potential.init, jax.random.key(0), *given)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(0.1 * draw.normal(size=leaf.shape), leaf.dtype), shapes
+    )
+
+
 def exponent(rows):
     last = rows[-2:]
     return slope([row["atoms"] for row in last], [row["seconds"] for row in last])
 
 
-def measure(weights):
+def measure_errors(weights):
     cases = {"normal": (System(np.zeros((12, 3)), np.ones(12, int)), normal_inputs(12))}
     if weights is not None:
         system, modules = pretrained_inputs(weights, "C7NH5")
         cases |= {f"pretrained, {name}": (system, own) for name, own in modules.items()}
-    found = errors(cases)
-    print({name: round(own["rate"], 3) for name, own in found.items()}, flush=True)
-    times = {
-        "attention": {form: attention_times(form) for form in ("exact", "features")},
-        "energy and forces": network_times(),
+    return errors(cases)
+
+
+def complete(record, path, weights):
+    """Measure what is not on record, and write the record after each part."""
+    parts = {
+        "errors": lambda: measure_errors(weights),
+        "attention": lambda: {form: attention_times(form) for form in ("exact", "features")},
+        "energy and forces": network_times,
     }
-    return {
-        "errors": found,
-        "times": times,
-        "exponents": {
-            part: {form: exponent(rows) for form, rows in own.items()}
-            for part, own in times.items()
-        },
-    }
+    for name, measured in parts.items():
+        if name in record:
+            continue
+        record[name] = measured()
+        record["exponents"] = {
+            part: {form: exponent(rows) for form, rows in record[part].items()}
+            for part in ("attention", "energy and forces")
+            if part in record
+        }
+        record |= {
+            "features": FEATURES, "seeds": SEEDS, "date": date.today().isoformat(),
+            "load": os.getloadavg()[0],
+            "machine": f"{platform.machine()}, 1 of {os.cpu_count()} cores",
+            "versions": {p: version(p) for p in ("jaxff", "jax", "flax", "numpy")},
+        }  # fmt: skip
+        path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def draw(record):
@@ -232,8 +254,8 @@ def draw(record):
     guide = [first["median"] * np.sqrt(first["random_features"] / n) for n in COUNTS]
     left.loglog(COUNTS, guide, color=canvas.GREY, ls=":", label="$m^{-1/2}$")
     left.set(xlabel="random features m", ylabel="relative error")
-    for axes, (part, own) in zip(others, record["times"].items(), strict=True):
-        for form, rows in own.items():
+    for axes, part in zip(others, ("attention", "energy and forces"), strict=True):
+        for form, rows in record[part].items():
             power = record["exponents"][part][form]
             axes.loglog(
                 [row["atoms"] for row in rows], [1e3 * row["seconds"] for row in rows], "o-",
@@ -250,19 +272,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--weights", type=Path, help="pretrained model")
     parser.add_argument("--draw-only", action="store_true", help="draw the record that is there")
+    parser.add_argument("--again", action="store_true", help="measure what is on record, too")
     options = parser.parse_args()
     path = HERE.with_suffix(".json")
+    record = json.loads(path.read_text()) if path.exists() and not options.again else {}
     if not options.draw_only:
         keep_freed_memory()
-        record = {
-            **measure(options.weights), "features": FEATURES, "seeds": SEEDS,
-            "date": date.today().isoformat(), "load": os.getloadavg()[0],
-            "machine": f"{platform.machine()}, 1 of {os.cpu_count()} cores",
-            "versions": {p: version(p) for p in ("jaxff", "jax", "flax", "numpy")},
-        }  # fmt: skip
-        path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-        print(json.dumps({k: record[k] for k in ("exponents",)}, indent=1))
-    draw(json.loads(path.read_text()))
+        complete(record, path, options.weights)
+    print({name: own["rate"] for name, own in record["errors"].items()}, record["exponents"])
+    draw(record)
 
 
 if __name__ == "__main__":
