@@ -13,8 +13,8 @@ Times: CPU seconds of one thread in float32, medians, of the attention alone (64
 random ones) with its gradient, and of energy and forces of a network (64 features, one module, no
 terms beside it) with either form and without attention, for 125 to 2000 atoms on a jittered grid of
 2.5 Å. ``exponents`` are slopes of log time against log number between the last two sizes.
-The record goes to ``attention.json``, part by part (what is there is not measured again unless asked
-for with ``--again``), the figure to ``attention.png``.
+The record goes to ``attention.json``, part by part (what is there is not measured again without
+``--again``), the figure to ``attention.png``.
 """
 
 import argparse
