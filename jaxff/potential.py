@@ -22,6 +22,7 @@ __all__ = [
     "EnergyFn",
     "InitFn",
     "Potential",
+    "RandomApplyFn",
     "Spec",
     "add",
     "bind",
@@ -56,6 +57,15 @@ class ApplyFn(Protocol):
         ...
 
 
+@runtime_checkable
+class RandomApplyFn(Protocol):
+    """As :class:`ApplyFn`, with what a key says left out at random."""
+
+    def __call__(self, params: Params, system: System, neighbors: Any, key: Array) -> Outputs:
+        """Outputs by name."""
+        ...
+
+
 @dataclass(frozen=True)
 class Spec:
     """What a file must hold to rebuild a potential: the name of its builder and its arguments.
@@ -82,6 +92,7 @@ class Potential:
         needs: Which of the cutoffs it needs with given parameters, those of a molecule perhaps
             none; ``None`` for all of them.
         padding: Whether systems may be filled up with atoms of number 0.
+        random_apply: Evaluates outputs in training, where that is random; ``None`` if nothing is.
     """
 
     init: InitFn
@@ -91,6 +102,7 @@ class Potential:
     spec: Spec | None = None
     needs: Callable[[Params], tuple[float, ...]] | None = None
     padding: bool = True
+    random_apply: RandomApplyFn | None = None
 
     def cutoffs_with(self, params: Params) -> tuple[float, ...]:
         """Radii in Å for which it needs neighbours with these parameters."""
@@ -208,11 +220,13 @@ def add(*potentials: Potential) -> Potential:
             for p, k, known in zip(potentials, keys, given, strict=True)
         )
 
-    def apply(params: Params, system: System, neighbors: Any = None) -> Outputs:
+    def apply(
+        params: Params, system: System, neighbors: Any = None, key: Array | None = None
+    ) -> Outputs:
         _check_parts(potentials, params)
         parts = [
-            potential.apply(part, system, neighbors)
-            for potential, part in zip(potentials, params, strict=True)
+            _applied(potential, part, system, neighbors, key, index)
+            for index, (potential, part) in enumerate(zip(potentials, params, strict=True))
         ]
         return _sum_outputs(parts, [p.uses for p in potentials])
 
@@ -229,7 +243,22 @@ def add(*potentials: Potential) -> Potential:
         spec=_spec("add", potentials),
         needs=None if all(p.needs is None for p in potentials) else needs,
         padding=all(p.padding for p in potentials),
+        random_apply=None if all(p.random_apply is None for p in potentials) else apply,
     )
+
+
+def _applied(
+    potential: Potential,
+    params: Params,
+    system: System,
+    neighbors: Any,
+    key: Array | None,
+    index: int = 0,
+) -> Outputs:
+    """At random with a key, where there is something random."""
+    if key is None or potential.random_apply is None:
+        return potential.apply(params, system, neighbors)
+    return potential.random_apply(params, system, neighbors, jax.random.fold_in(key, index))
 
 
 def _check_parts(potentials: tuple[Potential, ...], params: Params) -> None:
@@ -276,8 +305,10 @@ def scale_shift(
     if offsets.ndim > 1:
         raise ValueError(f"shift must be a number or indexed by Z, got shape {offsets.shape}")
 
-    def apply(params: Params, system: System, neighbors: Any = None) -> Outputs:
-        outputs = dict(potential.apply(params, system, neighbors))
+    def apply(
+        params: Params, system: System, neighbors: Any = None, key: Array | None = None
+    ) -> Outputs:
+        outputs = dict(_applied(potential, params, system, neighbors, key))
         wide = jnp.promote_types(outputs["energy"].dtype, jnp.asarray(offsets).dtype)
         table = jnp.asarray(offsets, wide)
         per_atom = (
@@ -299,6 +330,7 @@ def scale_shift(
         _spec("scale_shift", (potential,), scale=float(scale), shift=offsets),
         potential.needs,
         potential.padding,
+        None if potential.random_apply is None else apply,
     )
 
 

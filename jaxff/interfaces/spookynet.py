@@ -149,6 +149,7 @@ def _options(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
             "radial_functions": hyperparameters["num_basis_functions"],
             "modules": hyperparameters["num_modules"],
             "residuals": counts.pop(),
+            "keep_last_module": hyperparameters["module_keep_prob"],
             "repulsion": hyperparameters["use_zbl_repulsion"],
             "electrostatics": hyperparameters["use_electrostatics"],
             "dispersion": hyperparameters["use_d4_dispersion"],

@@ -149,19 +149,20 @@ class SplitDense(nn.Module):
         features: Size of each part.
         parts: Their number.
         use_bias: Whether something is added.
+        start: Initializer of the weights of all parts together.
     """
 
     features: int
     parts: int
     use_bias: bool = True
+    start: Callable[..., Array] = nn.initializers.xavier_uniform()
 
     @nn.compact
     def __call__(self, *inputs: Float[Array, "*batch _"]) -> tuple[Float[Array, "*batch _"], ...]:
         """The parts; several inputs stand for their concatenation."""
         size = self.features
         ends = np.cumsum([0, *(x.shape[-1] for x in inputs)])
-        start = nn.initializers.xavier_uniform()
-        kernel = self.param("kernel", start, (int(ends[-1]), self.parts * size))
+        kernel = self.param("kernel", self.start, (int(ends[-1]), self.parts * size))
         kernel = kernel.astype(inputs[0].dtype)
         results = []
         for part in range(self.parts):

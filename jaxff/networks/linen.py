@@ -22,6 +22,7 @@ def from_linen(
     uses: Sequence[str] = (),
     dtype: Any = jnp.float32,
     spec: Spec | None = None,
+    random: bool = False,
 ) -> Potential:
     """Make a potential of a flax module; the only place where precision changes.
 
@@ -38,6 +39,8 @@ def from_linen(
         uses: Which of ``charge``, ``spin``, ``electric_field`` it reads.
         dtype: Precision in which it runs; parameters are cast to it.
         spec: How to rebuild the potential from a file.
+        random: Whether the module draws from the stream ``"dropout"`` where there is one
+            (``self.has_rng("dropout")``), which there is in training only.
     """
     cutoffs = tuple(float(c) for c in cutoffs)
 
@@ -57,14 +60,23 @@ def from_linen(
         make = jax.jit(lambda key: module.init(key, *given)["params"])
         return _cast(make(key), dtype)
 
-    def apply(params: Params, system: System, neighbors: Any = None) -> Outputs:
+    def apply(
+        params: Params, system: System, neighbors: Any = None, key: Array | None = None
+    ) -> Outputs:
         if _is_stack(system):
-            return jax.vmap(lambda s, n: apply(params, s, n))(system, neighbors)
-        outputs = module.apply({"params": _cast(params, dtype)}, *inputs(system, neighbors))
+            keys = None if key is None else jax.random.split(key, system.batch_shape[0])
+            return jax.vmap(lambda s, n, k: apply(params, s, n, k))(system, neighbors, keys)
+        outputs = module.apply(
+            {"params": _cast(params, dtype)},
+            *inputs(system, neighbors),
+            rngs=None if key is None else {"dropout": key},
+        )
         wide = _cast(_named(outputs, module), system.positions.dtype)
         return {**wide, "energy": sum_atoms(system, wide["atomic_energies"])}
 
-    return Potential(init, apply, cutoffs, frozenset(uses), spec)
+    return Potential(
+        init, apply, cutoffs, frozenset(uses), spec, random_apply=apply if random else None
+    )
 
 
 def _is_stack(system: System) -> bool:

@@ -1,6 +1,6 @@
 """SpookyNet: a network with charge, spin and nonlocal effects, and known interactions beside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxff import physics
-from jaxff.networks.blocks import computed_once, require_choice, require_positive
+from jaxff.networks.blocks import computed_once, require_positive
 from jaxff.networks.electrons import LAST
 from jaxff.networks.graph import Graph
 from jaxff.networks.linen import from_linen
@@ -22,12 +22,17 @@ from jaxff.networks.spookynet_blocks import (
     RadialFunctions,
     linear,
 )
-from jaxff.networks.spookynet_layers import ATTENTION, Interaction, harmonics
-from jaxff.networks.spookynet_layers import directions as directions_of
+from jaxff.networks.spookynet_layers import Interaction, harmonics
+from jaxff.networks.spookynet_options import (
+    check_range,
+    directions_of,
+    require_probability,
+    tables_of,
+)
 from jaxff.networks.spookynet_terms import Terms
 from jaxff.potential import Potential, Spec
-from jaxff.system import System, sum_atoms
-from jaxff.types import Array, Outputs, Params
+from jaxff.system import System, sum_atoms, to_atoms
+from jaxff.types import Array, Float, Outputs, Params
 
 __all__ = ["SpookyNet", "spookynet"]
 
@@ -42,6 +47,7 @@ class SpookyNet(nn.Module):
     radial_functions: int
     modules: int
     residuals: int
+    keep_last_module: float
     totals: Sequence[str]
     far: bool
     directions: Any
@@ -65,20 +71,35 @@ class SpookyNet(nn.Module):
             share = ElectronicEmbedding(name, self.residuals, name=name)(system, elements)
             self.sow("intermediates", f"{name}_embedded", share)
             x = x + share
-        total = jnp.zeros_like(x)
+        total, kept = jnp.zeros_like(x), self._kept(system)
         for index in range(self.modules):
             table = None if self.directions is None else self.directions[index]
             module = Interaction(self.residuals, self.far, table, name=f"module_{index}")
             x, share = module(x, system, edges, radial, shapes)
             self.sow("intermediates", f"after_{index}", (x, share))
+            if kept is not None and index:
+                share = to_atoms(system, kept[index - 1])[:, None] * share
             total = total + share
         start = nn.initializers.zeros
         table = self.param("elements", start, (self.max_number + 1, 2)).astype(x.dtype)
-        values = linear(2, "readout", zero=True)(total) + table.at[system.numbers].get(
+        values = linear(2, "readout")(total) + table.at[system.numbers].get(
             mode="fill", fill_value=jnp.nan
         )
         result = {"atomic_energies": values[:, 0], "partial_charges": values[:, 1]}
         return result | ({"features": total} if "features" in self.outputs else {})
+
+    def _kept(self, system: System) -> Float[Array, "modules *structures"] | None:
+        """Which of the modules after the first count; ``None`` if all of them do.
+
+        With one module all that follow it are left out, so that what they add becomes small.
+        """
+        count = self.modules - 1
+        if not count or self.keep_last_module == 1.0 or not self.has_rng("dropout"):
+            return None
+        each = self.keep_last_module ** (1.0 / count)
+        shape = (count, *system.batch_shape)
+        drawn = jax.random.bernoulli(self.make_rng("dropout"), each, shape)
+        return jnp.cumprod(drawn.astype(system.positions.dtype), axis=0)
 
 
 def spookynet(
@@ -88,7 +109,8 @@ def spookynet(
     radial_functions: int = 16,
     modules: int = 3,
     residuals: int = 1,
-    nonlocal_attention: str | None = "exact",
+    keep_last_module: float = 0.9,
+    nonlocal_attention: str = "exact",
     random_features: int | None = None,
     seed: int = 0,
     directions: Any = None,
@@ -121,8 +143,9 @@ def spookynet(
     ``"repulsion"`` and ``"dispersion"``.
 
     Nonlocal attention is not size-consistent: what it gives to an atom is a mean over the
-    structure, so that molecules at any distance know of each other. Weights start orthogonal, those
-    that lead out of a block at zero; modules are not dropped at random in training.
+    structure, so that molecules at any distance know of each other. Weights start orthogonal; those
+    of embeddings of elements, and those that lead out of a block, start at zero. In training the
+    last modules are left out at random, of each structure by itself; in all else they count.
 
     Args:
         cutoff: Radius of the network in Å.
@@ -130,9 +153,12 @@ def spookynet(
         radial_functions: Number of radial functions.
         modules: Number of modules (the paper's models of molecules: 6).
         residuals: Residual blocks in each stack.
+        keep_last_module: Probability p with which the last of M modules counts in a step of
+            training. A module is left out where the one before it is, or else with probability
+            :math:`1 - p^{1/(M-1)}`; the first one never is. 1 leaves none out.
         nonlocal_attention: ``"exact"``, whose cost grows with the square of the atoms of a
             structure or pack, ``"features"``, random ones (as published), with linear cost, or
-            ``None``.
+            ``"none"``.
         random_features: Their number; by default as many as features.
         seed: They are drawn with it; part of the model.
         directions: In place of those drawn, of shape ``(modules, features, random features)``.
@@ -160,7 +186,8 @@ def spookynet(
         features=features, radial_functions=radial_functions, modules=modules,
         residuals=residuals, max_number=max_number,
     )  # fmt: skip
-    drawn = _directions(nonlocal_attention, modules, features, random_features, seed, directions)
+    require_probability(keep_last_module=keep_last_module)
+    drawn = directions_of(nonlocal_attention, modules, features, random_features, seed, directions)
     if max_number > LAST:
         raise ValueError(f"max_number must be at most {LAST}, got {max_number}: SpookyNet reads "
                          "electron configurations, which are tabulated up to radon")  # fmt: skip
@@ -168,24 +195,32 @@ def spookynet(
     if not 0.0 < cutoff < float("inf"):
         raise ValueError(f"cutoff must be a positive number in Å, got {cutoff}")
     far = None if long_range_cutoff is None else float(long_range_cutoff)
-    _check_range(cutoff, far, electrostatics, dispersion, ewald)
-    tables = _tables(dispersion, dispersion_tables)
+    check_range(cutoff, far, electrostatics, dispersion, ewald)
+    tables = tables_of(dispersion, dispersion_tables)
     terms = Terms(cutoff, far, repulsion, electrostatics, ewald, tables)
     asked = check_outputs(outputs, ("features",))
     totals = uses(charge_embedding, spin_embedding)
     module = SpookyNet(
-        cutoff, features, radial_functions, modules, residuals, totals,
-        nonlocal_attention is not None, drawn, asked, max_number,
+        cutoff, features, radial_functions, modules, residuals, keep_last_module, totals,
+        nonlocal_attention != "none", drawn, asked, max_number,
     )  # fmt: skip
-    network = from_linen(module, (cutoff,), dtype=jnp.dtype(dtype))
+    random = modules > 1 and keep_last_module < 1.0
+    network = from_linen(module, (cutoff,), dtype=jnp.dtype(dtype), random=random)
 
     def init(key: Array, system: System, neighbors: Any = None, **named: Any) -> Params:
         return {"network": network.init(key, system, neighbors, **named), **terms.init()}
 
-    def apply(params: Params, system: System, neighbors: Any = None) -> Outputs:
+    def apply(
+        params: Params, system: System, neighbors: Any = None, key: Array | None = None
+    ) -> Outputs:
         if system.batch_shape and not system.is_packed:
-            return jax.vmap(lambda s, n: apply(params, s, n))(system, neighbors)
-        result = dict(network.apply(params["network"], system, neighbors))
+            keys = None if key is None else jax.random.split(key, system.batch_shape[0])
+            return jax.vmap(lambda s, n, k: apply(params, s, n, k))(system, neighbors, keys)
+        given = (params["network"], system, neighbors)
+        if key is None or network.random_apply is None:
+            result = dict(network.apply(*given))
+        else:
+            result = dict(network.random_apply(*given, key))
         charges = conserve_charge(system, result["partial_charges"])
         energies, others = terms.evaluate(params, charges, system, neighbors)
         result |= {"network_energy": result["energy"], "partial_charges": charges, **others}
@@ -203,6 +238,7 @@ def spookynet(
         "radial_functions": radial_functions,
         "modules": modules,
         "residuals": residuals,
+        "keep_last_module": keep_last_module,
         "nonlocal_attention": nonlocal_attention,
         "random_features": random_features,
         "seed": seed,
@@ -226,73 +262,5 @@ def spookynet(
         (cutoff,) if far is None else tuple(sorted({cutoff, far})),
         frozenset({"charge", *totals}),
         Spec("spookynet", arguments),
+        random_apply=apply if random else None,
     )
-
-
-def _directions(
-    attention: str | None,
-    modules: int,
-    features: int,
-    count: int | None,
-    seed: int,
-    given: Any,
-) -> tuple[np.ndarray, ...] | None:
-    """Of the random features of each module, if there are such."""
-    if attention is not None:
-        require_choice("nonlocal_attention", attention, ATTENTION)
-    if attention != "features":
-        if count is not None or given is not None:
-            raise ValueError(
-                "random_features and directions belong to nonlocal_attention='features', got "
-                f"{attention!r}"
-            )
-        return None
-    if given is None:
-        count = features if count is None else count
-        require_positive(random_features=count)
-        return tuple(directions_of(features, count, seed + k) for k in range(modules))
-    given = np.asarray(given)
-    if given.ndim != 3 or given.shape[:2] != (modules, features) or count not in (
-        None, given.shape[2]
-    ):  # fmt: skip
-        raise ValueError(
-            f"directions must have shape (modules, features, random_features), here "
-            f"({modules}, {features}, {'any' if count is None else count}), got {given.shape}"
-        )
-    return tuple(given)
-
-
-def _check_range(
-    cutoff: float,
-    far: float | None,
-    electrostatics: bool,
-    dispersion: bool,
-    ewald: physics.EwaldPlan | None,
-) -> None:
-    if far is not None and not (electrostatics or dispersion):
-        raise ValueError(
-            f"long_range_cutoff is that of electrostatics and dispersion, and neither is there: "
-            f"leave it out, got {far}"
-        )
-    if far is not None and not cutoff <= far < float("inf"):
-        raise ValueError(f"long_range_cutoff must be at least the cutoff, {cutoff} Å; got {far} Å")
-    if ewald is None:
-        return
-    if not electrostatics or far is None:
-        raise ValueError("an Ewald plan needs electrostatics and a long_range_cutoff in Å")
-    if far < 4.0 * ewald.smearing:
-        raise ValueError(
-            f"charges of width {ewald.smearing:.3g} Å are not points at {far} Å: make the plan by "
-            f"ewald_plan(cell, cutoff={far})"
-        )
-
-
-def _tables(dispersion: bool, given: Any) -> physics.D4Tables | None:
-    """Of D4; a mapping when it comes from a file."""
-    if not dispersion:
-        if given is not None:
-            raise ValueError("dispersion_tables are those of dispersion, which is switched off")
-        return None
-    if given is None:
-        return physics.d4_tables()
-    return physics.D4Tables(**given) if isinstance(given, Mapping) else given

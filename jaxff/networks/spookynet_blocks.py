@@ -1,7 +1,9 @@
 """Blocks of SpookyNet: residual stacks, embeddings of elements and totals, radial functions."""
 
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -22,6 +24,7 @@ __all__ = [
     "Residuals",
     "Swish",
     "linear",
+    "orthogonal_parts",
 ]
 
 _Features = Float[Array, "*batch features"]
@@ -33,6 +36,18 @@ def linear(features: int, name: str, use_bias: bool = False, zero: bool = False)
     """An affine map that starts orthogonal, or at zero."""
     start = nn.initializers.zeros if zero else nn.initializers.orthogonal()
     return nn.Dense(features, use_bias=use_bias, kernel_init=start, name=name)
+
+
+def orthogonal_parts(parts: int) -> Callable[..., Array]:
+    """Initializer of matrices side by side, each of which is orthogonal."""
+    one = nn.initializers.orthogonal()
+
+    def init(key: Array, shape: tuple[int, int], dtype: Any = float) -> Array:
+        size = (shape[0], shape[1] // parts)
+        keys = jax.random.split(key, parts)
+        return jnp.concatenate([one(k, size, dtype) for k in keys], axis=1)
+
+    return init
 
 
 class Swish(nn.Module):
@@ -92,7 +107,7 @@ class ResidualMLP(nn.Module):
         return linear(x.shape[-1], "linear", self.use_bias, self.zero)(x)
 
 
-def Branches(number: int, count: int, name: str) -> Any:
+def Branches(number: int, count: int, name: str, zero: bool = False) -> Any:
     """Several :class:`ResidualMLP` of the same features, one program for all of them."""
     shared: Any = None  # all get the same features; flax's annotation knows numbers only
     mapped = nn.vmap(
@@ -102,13 +117,13 @@ def Branches(number: int, count: int, name: str) -> Any:
         split_rngs={"params": True},
         axis_size=number,
     )
-    return mapped(count, name=name)
+    return mapped(count, zero=zero, name=name)
 
 
 class NuclearEmbedding(nn.Module):
     """A free vector per element, and a linear map of its electron configuration.
 
-    Elements that are alike start with vectors that are alike.
+    Both start at zero; what elements that are alike learn is alike.
 
     Attributes:
         features: Length of the vectors.
@@ -124,7 +139,7 @@ class NuclearEmbedding(nn.Module):
         shape = (self.max_number + 1, self.features)
         free = self.param("elements", nn.initializers.zeros, shape)
         known = jnp.asarray(configurations()[: self.max_number + 1], free.dtype)
-        table = free + linear(self.features, "electrons")(known)
+        table = free + linear(self.features, "electrons", zero=True)(known)
         return jnp.take(table, numbers, axis=0, mode="fill", fill_value=jnp.nan)
 
 

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from jaxff.networks.blocks import SplitDense
 from jaxff.networks.graph import Edges
-from jaxff.networks.spookynet_blocks import Branches, ResidualMLP, Residuals
+from jaxff.networks.spookynet_blocks import Branches, ResidualMLP, Residuals, orthogonal_parts
 from jaxff.system import System, sum_atoms, to_atoms
 from jaxff.types import Array, Bool, Float
 
@@ -27,8 +27,8 @@ __all__ = [
     "together",
 ]
 
-ATTENTION = ("exact", "features")
-"""Forms of the nonlocal attention: all pairs of atoms, or random features at linear cost."""
+ATTENTION = ("exact", "features", "none")
+"""Forms of the nonlocal attention: all pairs of atoms, random features at linear cost, neither."""
 
 FLOOR = 1e-4
 """Added to random features, as published."""
@@ -70,7 +70,7 @@ class LocalInteraction(nn.Module):
         """Changes of the features."""
         size = x.shape[-1]
         total, *sent = Branches(4, self.count, "branches")(x)
-        filters = SplitDense(size, 3, use_bias=False, name="radial")(radial)
+        filters = SplitDense(size, 3, False, orthogonal_parts(3), name="radial")(radial)
         first, second = filters[0] * edges.at_second(sent[0]), filters[0] * edges.at_first(sent[0])
         total = total + edges.sum(first, second)
         for degree in (1, 2):
@@ -79,7 +79,9 @@ class LocalInteraction(nn.Module):
             second = (filters[degree] * edges.at_first(sent[degree]))[:, None, :] * shape
             # Seen from the other end odd harmonics point the other way.
             vectors = edges.sum(first, -second if degree == 1 else second)
-            one, other = SplitDense(size, 2, use_bias=False, name=f"product_{degree}")(vectors)
+            one, other = SplitDense(size, 2, False, orthogonal_parts(1), name=f"product_{degree}")(
+                vectors
+            )
             total = total + jnp.sum(one * other, axis=1)
         return ResidualMLP(self.count, zero=True, name="mlp")(total)
 
@@ -209,7 +211,7 @@ class NonlocalInteraction(nn.Module):
     @nn.compact
     def __call__(self, x: _Rows, system: System) -> _Rows:
         """Changes of the features."""
-        query, key, value = Branches(3, self.count, "branches")(x)
+        query, key, value = Branches(3, self.count, "branches", zero=True)(x)
         if self.table is None:
             return exact_attention(together(system), query, key, value)
         return feature_attention(system, query, key, value, jnp.asarray(self.table, x.dtype))

@@ -69,8 +69,10 @@ def ensemble(potential: Potential, members: int | None = None) -> Ensemble:
         keys = jax.random.split(key, members)
         return stack_members([potential.init(k, system, neighbors, **named) for k in keys])
 
-    def apply(params: Params, system: System, neighbors: Any = None) -> Outputs:
-        found = _each(potential, params, system, neighbors)
+    def apply(
+        params: Params, system: System, neighbors: Any = None, key: Array | None = None
+    ) -> Outputs:
+        found = _each(potential, params, system, neighbors, key)
         means = {name: jnp.mean(value, axis=0) for name, value in found.items()}
         return {**means, "energy_std": jnp.std(found["energy"], axis=0)}
 
@@ -84,12 +86,20 @@ def ensemble(potential: Potential, members: int | None = None) -> Ensemble:
         potential.uses,
         needs=None if potential.needs is None else needs,
         padding=potential.padding,
+        random_apply=None if potential.random_apply is None else apply,
         one=potential,
     )
 
 
-def _each(potential: Potential, params: Params, system: System, neighbors: Any) -> Outputs:
-    return jax.vmap(lambda own: potential.apply(own, system, neighbors))(params)
+def _each(
+    potential: Potential, params: Params, system: System, neighbors: Any, key: Array | None
+) -> Outputs:
+    """Outputs of all members; with a key at random, each by itself."""
+    random = potential.random_apply
+    if key is None or random is None:
+        return jax.vmap(lambda own: potential.apply(own, system, neighbors))(params)
+    keys = jax.random.split(key, len(jax.tree.leaves(params)[0]))
+    return jax.vmap(lambda own, key: random(own, system, neighbors, key))(params, keys)
 
 
 def stack_members(params: Sequence[Params]) -> Params:
@@ -176,7 +186,7 @@ def _ensemble_training_step(
 
 
 def ensemble_trainer(trainer: Trainer, members: int) -> EnsembleTrainer:
-    """Train members that differ in their first parameters and random directions only.
+    """Train members that differ in their first parameters and in what is random in steps only.
 
     Raises:
         ValueError: For fewer than two members, or a trainer that spreads over devices.

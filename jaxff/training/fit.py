@@ -76,7 +76,7 @@ def fit(
         steps: Steps in all.
         epochs: Passes over the data in all, as an alternative.
         params: Where to start; by default from ``potential.init``.
-        seed: Of the parameters, of random directions, and of the order of a list of batches.
+        seed: Of the parameters, of what is random in steps, and of the order of a list of batches.
         ema: See :func:`jaxff.training.trainer`; validation and result are those of the average.
         debias: See there.
         clip: See there.

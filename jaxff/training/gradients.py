@@ -4,7 +4,7 @@ The mean of a term is a sum over a count that no parameter enters. Counts are ad
 batches first; what each batch adds to the gradient is then known without the others.
 """
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -13,11 +13,12 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxff.data.batch import Batch
-from jaxff.potential import Potential, bind
+from jaxff.potential import Bound, Potential, bind
+from jaxff.system import System
 from jaxff.training.batch import leading
 from jaxff.training.losses import Loss, Sums
 from jaxff.training.selection import combine
-from jaxff.types import Array, Params
+from jaxff.types import Array, Outputs, Params
 
 __all__ = ["gradients"]
 
@@ -42,7 +43,7 @@ def gradients(
         trained: Parameters to differentiate by, ``None`` in the place of others.
         fixed: The others.
         batch: One batch, or several along a leading axis.
-        key: For random directions; every batch draws its own.
+        key: For random directions and for what is left out at random; every batch draws its own.
         step: For the weights.
         accumulate: Parts in which a leading axis is done.
         mesh: Devices over which it is spread.
@@ -91,11 +92,38 @@ def _part(
     """What one batch adds to gradient and sums."""
 
     def total(trained: Params) -> tuple[Array, dict[str, Sums]]:
-        sums = loss.sums(bind(potential, combine(trained, fixed)), batch, key)
+        sums = loss.sums(_in_training(potential, combine(trained, fixed), key), batch, key)
         return sum((scales[n] * sums[n].total for n in sums), start=jnp.zeros(())), sums
 
     gradient, sums = jax.grad(total, has_aux=True)(trained)
     return gradient, sums
+
+
+def _in_training(potential: Potential, params: Params, key: Array) -> Bound:
+    """The energy function of one step: what is left out at random is so for all labels alike."""
+    if potential.random_apply is None:
+        return bind(potential, params)
+    # Directions are drawn with the key itself.
+    return bind(_with_key(potential), (params, jax.random.fold_in(key, 1)))
+
+
+@lru_cache(maxsize=64)
+def _with_key(potential: Potential) -> Potential:
+    """The potential as it is in training, whose parameters are (parameters, key)."""
+    random: Any = potential.random_apply
+
+    def apply(params: Params, system: System, neighbors: Any = None) -> Outputs:
+        own, key = params
+        return random(own, system, neighbors, key)
+
+    return Potential(
+        potential.init,
+        apply,
+        potential.cutoffs,
+        potential.uses,
+        needs=lambda params: potential.cutoffs_with(params[0]),
+        padding=potential.padding,
+    )
 
 
 def _shared(

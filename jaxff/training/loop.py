@@ -42,7 +42,7 @@ class State(NamedTuple):
         optimizer: State of the optimiser, for the parameters that are trained.
         average: Exponential moving average of the parameters; ``None`` without one.
         step: Steps done.
-        key: Random directions of a step are drawn from it and the number of the step.
+        key: What is random in a step is drawn from it and the number of the step.
         rate: Factor of the learning rate.
         finite: False from the first step on whose loss or gradient was not finite. Such a step and
             all later ones leave the state as it is.

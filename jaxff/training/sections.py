@@ -126,7 +126,7 @@ class Training:
     epochs: int | None = None
     """Passes over the data in all."""
     seed: int = 0
-    """Of the parameters, of random directions and of the order of the data."""
+    """Of the parameters, of what is random in steps and of the order of the data."""
     ema: float | None = 0.999
     """Decay of the moving average of the parameters; 0 for none."""
     debias: bool = True

@@ -144,8 +144,9 @@ def test_what_blocks_give(reference_dir, file):
     potential, params = spookynet.load(reference_dir / "spookynet_weights.npz", dtype="float64")
     known = potential.spec.arguments
     module = SpookyNet(
-        known["cutoff"], 64, 16, 3, 1, ("charge", "spin"), True, tuple(known["directions"]), (), 86
-    )
+        known["cutoff"], 64, 16, 3, 1, 0.9, ("charge", "spin"), True, tuple(known["directions"]),
+        (), 86,
+    )  # fmt: skip
     system = pack([system_of(file, name) for name in names])
     pairs = neighbor_list(known["cutoff"]).allocate(system).within(known["cutoff"])
     apply = jax.jit(lambda p, s, g: module.apply({"params": p}, s, g, mutable=["intermediates"]))
@@ -249,8 +250,8 @@ def small():
     return arrays, {
         "activation": "swish", "basis_functions": "exp-bernstein", "exp_weighting": True,
         "use_irreps": True, "use_nonlinear_embedding": False, "cutoff": 3.0, "num_features": size,
-        "num_basis_functions": functions, "num_modules": 1, "use_zbl_repulsion": True,
-        "use_electrostatics": True, "use_d4_dispersion": True,
+        "num_basis_functions": functions, "num_modules": 1, "module_keep_prob": 0.9,
+        "use_zbl_repulsion": True, "use_electrostatics": True, "use_d4_dispersion": True,
         **{f"num_residual_{k}": 1 for k in RESIDUALS},
     }  # fmt: skip
 

@@ -9,6 +9,7 @@ from models import crystal, molecule
 from jaxff import System, bind, neighbor_list, pack, physics
 from jaxff.networks import spookynet
 from jaxff.networks.electrons import SUBSHELLS, configurations
+from jaxff.networks.spookynet import SpookyNet
 from jaxff.networks.spookynet_blocks import ElectronicEmbedding
 from jaxff.networks.spookynet_layers import (
     FLOOR,
@@ -73,7 +74,7 @@ def test_charge_and_spin():
         assert (np.abs(share[total != 0.0]) > 1e-6).any(axis=2).all()
 
 
-@pytest.mark.parametrize("attention", [None, "exact"])
+@pytest.mark.parametrize("attention", ["none", "exact"])
 def test_far_fragments_know_each_other_by_attention_only(attention):
     """Which is why the energy of two molecules is not the sum of theirs, however far apart."""
     ablation = {"charge_embedding": False, "spin_embedding": False, **NETWORK_ALONE}
@@ -89,7 +90,77 @@ def test_far_fragments_know_each_other_by_attention_only(attention):
     params = random_params(potential, system, found)
     energies = jax.jit(Bound.__call__)(bind(potential, params), system, found)
     gap = abs(energies[0] + energies[1] - energies[2])
-    assert gap < 1e-12 if attention is None else gap > 1e-4
+    assert gap < 1e-12 if attention == "none" else gap > 1e-4
+
+
+def test_weights_start_as_published():
+    """Orthogonal, but zero where embeddings begin and blocks end: all atoms are alike at first."""
+    options = TINY | NETWORK_ALONE | {"features": 6}
+    potential = spookynet(3.0, **options)
+    system = molecule(0, 4, charge=0.0, spin=0.0)
+    found = neighbor_list(3.0).allocate(system)
+    params = potential.init(KEY, system, found)["network"]
+    module = params["module_0"]
+    zero = [params["elements"], params["nuclei"]["electrons"]["kernel"]]
+    zero += [block["linear"]["kernel"] for block in (module["local"]["mlp"], params["spin"]["mlp"])]
+    zero += [module["nonlocal"]["branches"]["linear"]["kernel"]]
+    zero += [module[stack]["outer_0"]["kernel"] for stack in ("before", "after")]
+    for kernel in zero:
+        np.testing.assert_array_equal(kernel, 0.0)
+    local = module["local"]
+    radial = np.split(np.asarray(local["radial"]["kernel"]), 3, axis=1)
+    branches = list(local["branches"]["linear"]["kernel"])
+    for kernel in (*radial, *branches, local["product_1"]["kernel"], params["readout"]["kernel"].T):
+        kernel = np.asarray(kernel)
+        np.testing.assert_allclose(kernel @ kernel.T, np.eye(len(kernel)), atol=1e-6)
+    assert (np.abs(radial[0] - radial[1]) > 1e-3).any()
+
+
+def test_modules_are_left_out_in_training_of_each_structure_by_itself():
+    """Energies are then those of the modules before them; elsewhere all modules count."""
+    options = NETWORK_ALONE | TINY | {"nonlocal_attention": "none", "modules": 2}
+    first = spookynet(3.0, **options | {"modules": 1})
+    whole = spookynet(3.0, keep_last_module=0.5, **options)
+    assert first.random_apply is None
+    assert spookynet(3.0, keep_last_module=1.0, **options).random_apply is None
+    states = [molecule(0, 3, charge=0.0, spin=0.0), molecule(1, 4, charge=1.0, spin=1.0)]
+    system = pack(states)
+    found = neighbor_list(3.0).allocate(system)
+    params = random_params(whole, system, found)
+
+    @jax.jit
+    def evaluate(keys):
+        parts = [p.apply(params, system, found)["energy"] for p in (first, whole)]
+        random = jax.vmap(lambda key: whole.random_apply(params, system, found, key)["energy"])
+        return jnp.stack(parts), random(keys)
+
+    parts, random = evaluate(jax.random.split(KEY, 16))
+    assert (np.abs(parts[1] - parts[0]) > 1e-3).all()
+    kept = (np.asarray(random) - parts[0]) / (parts[1] - parts[0])
+    np.testing.assert_allclose(kept, np.round(kept), atol=1e-9)
+    kept = np.round(kept).astype(int).tolist()
+    assert {tuple(row) for row in kept} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+def test_the_last_module_counts_as_often_as_is_said():
+    count, probability = 4096, 0.36
+    module = SpookyNet(3.0, 4, 4, 3, 1, probability, (), False, None, (), 86)
+    one = System(np.zeros((1, 3)), [1])
+    system = System(
+        np.zeros((count, 3)), np.ones(count, int), structure=np.arange(count),
+        structure_mask=np.ones(count, bool),
+    )  # fmt: skip
+
+    def draw(system, **rngs):
+        return module.apply({}, system, method=SpookyNet._kept, rngs=rngs)
+
+    assert draw(system) is None
+    kept = np.asarray(draw(system, dropout=KEY))
+    assert set(np.ravel(kept)) == {0.0, 1.0}
+    assert (kept[1] <= kept[0]).all()
+    np.testing.assert_allclose(kept.mean(axis=1), [0.6, 0.36], atol=0.03)  # four deviations
+    np.testing.assert_array_equal(draw(system, dropout=KEY), kept)
+    assert draw(one, dropout=KEY).shape == (2,)
 
 
 def inputs(atoms=12, size=16):
@@ -180,6 +251,7 @@ def test_ewald_sums_do_not_depend_on_how_they_are_split():
     [
         ({"cutoff": 0.0}, "cutoff must be a positive number"),
         ({"modules": 0}, "modules must be a whole number from 1 on"),
+        ({"keep_last_module": 0.0}, "keep_last_module must be above 0 and at most 1"),
         ({"max_number": 92}, "tabulated up to radon"),
         ({"nonlocal_attention": "linear"}, "nonlocal_attention must be one of"),
         ({"random_features": 8}, "belong to nonlocal_attention='features'"),

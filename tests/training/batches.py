@@ -1,5 +1,7 @@
 """Tiny batches and potentials that the tests of training share; made without compiling anything."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,6 +44,15 @@ def _spring(params, system, neighbors=None):
 
 SPRING = Potential(lambda key, system, neighbors=None: {"k": 1.0, "c": 0.5}, _spring)
 """Energies with derivatives by hand, the sum over atoms of k r²/2 + c (x y)²."""
+
+
+def _loose(params, system, neighbors, key):
+    left = jnp.where(jax.random.bernoulli(key), params["c"], 0.0)
+    return _spring({**params, "c": left}, system)
+
+
+LOOSE = dataclasses.replace(SPRING, random_apply=_loose)
+"""The same, of which the second part is left out in every other step of training."""
 
 
 def batch(seed, sizes=(3, 2), *, labels=("energy", "forces"), missing=(), cell=None, lists=True):

@@ -19,7 +19,7 @@ from jaxff.training.journal import Course, Plateau
 from jaxff.training.losses import weighted
 from jaxff.training.run import NotFiniteError
 from jaxff.training.validation import validate
-from training.batches import ELEMENTS, SPRING, batch
+from training.batches import ELEMENTS, LOOSE, SPRING, batch
 
 TRUE = {"k": 1.3, "c": 0.2}
 LOSS = weighted(energy=1.0, forces=2.0)
@@ -149,16 +149,17 @@ def timeless(history):
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(records, tmp_path, monkeypatch):
+    """With what is left out at random, too."""
     monkeypatch.setattr(run, "_GROUP", 2)
     options = {**OPTIONS, "patience": 50, "plateau": Plateau(0.5, 0), "checkpoint_every": 3}
     data = records
-    whole = fit(SPRING, Watched(data[:4]), data[4:], checkpoints=tmp_path / "a", **options)
+    whole = fit(LOOSE, Watched(data[:4]), data[4:], checkpoints=tmp_path / "a", **options)
     log, folder = tmp_path / "log.jsonl", tmp_path / "b"
     seen = []
     for stop in (4, 5, None):
         part = Watched(data[:4], stop)
         try:
-            again = fit(SPRING, part, data[4:], checkpoints=folder, log=log, **options)
+            again = fit(LOOSE, part, data[4:], checkpoints=folder, log=log, **options)
         except StopError:
             seen += part.seen
             continue
@@ -172,9 +173,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(records, tmp_path, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, first, second)
     jax.tree.map(np.testing.assert_array_equal, whole.params, again.params)
     with pytest.raises(ValueError, match=r"belong to another run: expected .*'seed': 1"):
-        fit(SPRING, Watched(data[:4]), data[4:], checkpoints=folder, seed=1, **options)
+        fit(LOOSE, Watched(data[:4]), data[4:], checkpoints=folder, seed=1, **options)
     with pytest.raises(ValueError, match="holds checkpoints"):
-        fit(SPRING, Watched(data[:4]), data[4:], checkpoints=folder, resume=False, **options)
+        fit(LOOSE, Watched(data[:4]), data[4:], checkpoints=folder, resume=False, **options)
 
 
 def test_a_loss_that_is_not_finite_names_its_frames(records, tmp_path, monkeypatch):

@@ -11,12 +11,14 @@ import numpy as np
 import optax
 import pytest
 
-from jaxff import bind
+from jaxff import add, bind, scale_shift
 from jaxff.training.batch import stack_batches
+from jaxff.training.ensemble import ensemble
 from jaxff.training.loop import trainer
 from jaxff.training.losses import Term, weighted
+from jaxff.training.validation import validate
 from training import batches
-from training.batches import NETWORK, SPRING, batch, params
+from training.batches import LOOSE, NETWORK, SPRING, batch, params
 
 LOSS = weighted(energy=1.0, forces=2.0)
 SLOW = 0.05
@@ -183,6 +185,56 @@ def test_steps_of_one_shape_are_compiled_once_and_random_directions_change(recor
     for name, alike in (("energy", True), ("hessian", False)):
         ratio = both[0].terms[name].total / infos[0].terms[name].total
         assert (abs(ratio - 2.0) < 1e-9) == alike
+
+
+def test_what_is_left_out_follows_from_the_step_and_is_the_same_for_all_labels(records):
+    """Energies and forces of one step are of one energy function, members have their own."""
+    record = records[0]
+    steps = trainer(LOOSE, LOSS, optax.sgd(0.0))
+    states, infos = run(steps, [record] * 8)
+    wanted = {}
+    for factor in (0.0, 1.0):
+        sums = LOSS.sums(bind(SPRING, {"k": 1.0, "c": factor * 0.5}), record)
+        wanted[factor] = [float(sums[name].total) for name in ("energy", "forces")]
+    found = [[float(i.terms[name].total) for name in ("energy", "forces")] for i in infos]
+    kept = [np.allclose(pair, wanted[1.0], rtol=1e-12) for pair in found]
+    assert 0 < sum(kept) < 8
+    for pair, whole in zip(found, kept, strict=True):
+        np.testing.assert_allclose(pair, wanted[float(whole)], rtol=1e-12)
+    _, info = steps.step(jax.tree.map(jnp.asarray, states[4]), record)  # as if from a file
+    assert float(info.terms["energy"].total) == found[4][0]
+    _, other = run(steps, [record] * 8, key=1)
+    assert [float(i.terms["energy"].total) for i in other] != [pair[0] for pair in found]
+    whole = LOSS.sums(bind(SPRING, states[0].params), record)
+    measured = validate(LOOSE, LOSS, states[0].params, [record])
+    np.testing.assert_allclose(measured.loss, LOSS.total(whole), rtol=1e-12)
+    # In parts of a batch and in members of an ensemble each draws for itself.
+    _, (both,) = run(steps, [stack_batches([record] * 16)])
+    energy = float(both.terms["energy"].total)
+    count = (energy - 16 * wanted[0.0][0]) / (wanted[1.0][0] - wanted[0.0][0])
+    assert 0.5 < count < 15.5
+    np.testing.assert_allclose(count, round(count), atol=1e-9)
+
+
+def test_combinations_draw_for_their_parts(records):
+    system, key = records[0].system, jax.random.key(4)
+    one, params = add(LOOSE, SPRING), ({"k": 1.0, "c": 0.5}, {"k": 2.0, "c": 0.5})
+    shifted = scale_shift(one, 2.0, 0.0)
+    several = ensemble(LOOSE)
+    stacked = {"k": jnp.ones(32), "c": jnp.full(32, 0.5)}
+    rest = SPRING.apply(params[1], system)["energy"]
+    parts = [SPRING.apply({"k": 1.0, "c": c}, system)["energy"] for c in (0.0, 0.5)]
+    gap = parts[1] - parts[0]
+    share = (one.random_apply(params, system, None, key)["energy"] - rest - parts[0]) / gap
+    np.testing.assert_allclose(share[:2], np.round(share[0]), atol=1e-12)
+    np.testing.assert_allclose(
+        shifted.random_apply(params, system, None, key)["energy"],
+        2.0 * one.random_apply(params, system, None, jax.random.fold_in(key, 0))["energy"],
+    )
+    share = ((several.random_apply(stacked, system, None, key)["energy"] - parts[0]) / gap)[0]
+    assert 0.1 < share < 0.9
+    for plain in (add(SPRING, SPRING), scale_shift(SPRING, 2.0, 0.0), ensemble(SPRING)):
+        assert plain.random_apply is None
 
 
 @pytest.mark.parametrize(
