@@ -85,11 +85,15 @@ class Kernel(DescriptorKernel):
             verify(self.permutations, numbers)
 
     def check_systems(self, hyper: dict[str, Array], systems: System) -> None:
-        """Refuse permutations that the features do not follow.
+        """Let the descriptor look at the references; refuse permutations it does not follow.
 
         Raises:
-            ValueError: If they do not, for the first and the last system.
+            ValueError: If features do not, for the first and the last system, or the descriptor
+                refuses the systems in a method ``inspect``.
         """
+        inspect = getattr(self.descriptor, "inspect", None)
+        if inspect is not None:
+            inspect(systems)
         if self.permutations is None or self.feature_permutations is not None:
             return
         ends = jax.tree.map(lambda leaf: leaf[np.array([0, -1])], systems)
