@@ -144,10 +144,11 @@ class GdmlOperator:
     def prepared(self, memory: float) -> "GdmlOperator":
         """The same with values of all pairs kept for its products, if these bytes suffice.
 
-        Products on several devices and in float32 are left as they are.
+        Products on several devices, in float32 and by Fourier transforms are left as they are.
         """
         needed = stored_pairs.stored_bytes(self.kernel, self.count, self.energies)
         elsewhere = self.mesh is not None or self.precision == "float32"
+        elsewhere |= self.kernel.translations is not None
         if elsewhere or self.stored is not None or needed > memory:
             return self
         kept = stored_pairs.store(self.kernel, self.energies, self.hyper, self.references)

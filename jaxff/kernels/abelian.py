@@ -12,7 +12,7 @@ import numpy as np
 from jaxff.kernels.groups import compose, verify
 from jaxff.types import Float, Int
 
-__all__ = ["Orbits", "cycle_length", "decompose", "elements", "frequencies", "orbits"]
+__all__ = ["Orbits", "cosets", "cycle_length", "decompose", "elements", "frequencies", "orbits"]
 
 
 def cycle_length(permutation: Int[np.ndarray, " atoms"]) -> int:
@@ -80,6 +80,19 @@ def decompose(group: Int[np.ndarray, "order atoms"]) -> Int[np.ndarray, "axes at
     if len(elements(chosen)) < len(group):
         raise ValueError("the permutations do not commute: only an abelian group has such factors")
     return chosen
+
+
+def cosets(
+    group: Int[np.ndarray, "order atoms"], subgroup: Int[np.ndarray, "few atoms"]
+) -> Int[np.ndarray, "cosets atoms"]:
+    """The first element of each coset ``element[subgroup]``."""
+    seen: set[bytes] = set()
+    chosen = []
+    for row in np.ascontiguousarray(group):
+        if row.tobytes() not in seen:
+            chosen.append(row)
+            seen.update(image.tobytes() for image in np.ascontiguousarray(row[subgroup]))
+    return np.array(chosen)
 
 
 class Orbits(NamedTuple):

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxff.kernels.abelian import cycle_length, decompose, elements
+from jaxff.kernels.abelian import cosets, cycle_length, decompose, elements
 from jaxff.kernels.groups import compose, is_group, verify
 from jaxff.kernels.images import Lattice, lattice_of, nearest_distances
 from jaxff.system import System
@@ -287,15 +287,4 @@ def _assemble(
             f"give more exact positions, or a smaller tolerance than {tolerance} Å"
         )
     translations = decompose(np.unique(pure, axis=0))
-    return CrystalGroup(group, translations, _cosets(group, elements(translations)), name, mismatch)
-
-
-def _cosets(group: np.ndarray, subgroup: np.ndarray) -> np.ndarray:
-    """The first element of each coset ``element[subgroup]``, the identity among them."""
-    seen: set[bytes] = set()
-    chosen = []
-    for row in np.ascontiguousarray(group):
-        if row.tobytes() not in seen:
-            chosen.append(row)
-            seen.update(image.tobytes() for image in np.ascontiguousarray(row[subgroup]))
-    return np.array(chosen)
+    return CrystalGroup(group, translations, cosets(group, elements(translations)), name, mismatch)
