@@ -1,7 +1,9 @@
 """Ideal supercells, which tests share."""
 
+import jax.numpy as jnp
 import numpy as np
 
+from jaxff.kernels import host_group
 from jaxff.system import System
 
 _CENTRES = np.array([(0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0)])
@@ -35,3 +37,23 @@ def diamond(repeats=2, constant=5.47) -> System:
 
 def bcc(repeats=3, constant=3.15) -> System:
     return supercell(constant * np.eye(3), [(0, 0, 0), (0.5, 0.5, 0.5)], 42, (repeats,) * 3)
+
+
+SHEET = graphene(2, 3)
+COVERED = System(
+    jnp.concatenate([SHEET.positions, jnp.asarray([[1.0, 1.0, 3.0], [2.1, 1.2, 3.1]])]),
+    jnp.concatenate([SHEET.numbers, jnp.asarray([8, 8])]),
+    SHEET.cell,
+)
+"""A small sheet with two atoms that move about: 24 permutations, 6 of them translations."""
+
+
+def covered_group():
+    return host_group(COVERED, SHEET, own=np.array([[0, 1], [1, 0]]))
+
+
+def covered_frames(count, seed=0) -> System:
+    rng = np.random.default_rng(seed)
+    noise = 0.1 * rng.normal(size=(count, COVERED.atom_count, 3))
+    cells = np.tile(COVERED.cell, (count, 1, 1))
+    return System(np.asarray(COVERED.positions) + noise, COVERED.numbers, cells)

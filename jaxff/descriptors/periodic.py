@@ -161,7 +161,7 @@ def _tied_fraction(system: System, tolerance: float) -> Array:
     nearest, further = images(*_displacements(system))
     square = jnp.sum(nearest**2, axis=-1)[:, None]
     tied = jnp.sqrt(square + further) - jnp.sqrt(square) < tolerance
-    return jnp.mean(jnp.sum(tied, axis=1) > 1)
+    return jnp.mean((jnp.sum(tied, axis=1) > 1).astype(square.dtype))
 
 
 def warn_of_ties(systems: System) -> None:

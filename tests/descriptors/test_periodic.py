@@ -131,7 +131,7 @@ def test_what_does_not_fit_is_refused():
     for descriptor in (nearest_images, SMOOTH):
         with pytest.raises(ValueError, match="has no cell: for molecules use inverse_distances"):
             descriptor(molecule)
-    with pytest.raises(ValueError, match="use jax.vmap for the stack"):
+    with pytest.raises(ValueError, match=r"use jax.vmap for the stack"):
         nearest_images(stack([atoms()]))
     with pytest.raises(ValueError, match="one of the two"):
         smooth_images()

@@ -4,43 +4,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from crystals import graphene
+from crystals import COVERED, SHEET, covered_frames, covered_group
 
 from jaxff import bind, gdml, io
 from jaxff.derivatives import energy_and_forces, hessian_vector
 from jaxff.descriptors import inverse_distances, log_distances
 from jaxff.gdml.operator import GdmlOperator
-from jaxff.kernels import Kernel, crystal_group, host_group, matern52
+from jaxff.kernels import Kernel, crystal_group, matern52
 from jaxff.linalg import solvers
-from jaxff.system import System
 
 HYPER = {"lengthscale": jnp.asarray(3.0)}
-SHEET = graphene(2, 3)
-REFERENCE = System(
-    jnp.concatenate([SHEET.positions, jnp.asarray([[1.0, 1.0, 3.0], [2.1, 1.2, 3.1]])]),
-    jnp.concatenate([SHEET.numbers, jnp.asarray([8, 8])]),
-    SHEET.cell,
-)
-# Real and complex frequencies, orbits that are passed through once, twice and, of the adsorbate,
-# by every translation.
-GROUP = host_group(REFERENCE, SHEET, own=np.array([[0, 1], [1, 0]]))
+# Real and complex frequencies, orbits that are passed through once, twice and, of the two atoms on
+# the sheet, by every translation.
+GROUP, ATOMS = covered_group(), COVERED.atom_count
 DIRECT = Kernel(inverse_distances, matern52, GROUP.permutations)
 FOURIER = Kernel(inverse_distances, matern52, GROUP.permutations, GROUP.translations)
 
 
-def frames(count, seed=0):
-    rng = np.random.default_rng(seed)
-    noise = 0.1 * rng.normal(size=(count, REFERENCE.atom_count, 3))
-    cells = np.tile(REFERENCE.cell, (count, 1, 1))
-    return System(np.asarray(REFERENCE.positions) + noise, REFERENCE.numbers, cells)
-
-
 def operators(energies):
-    return [GdmlOperator(kernel, HYPER, frames(4), energies) for kernel in (DIRECT, FOURIER)]
+    return [
+        GdmlOperator(kernel, HYPER, covered_frames(4), energies) for kernel in (DIRECT, FOURIER)
+    ]
 
 
 def test_the_group_is_what_the_tests_are_for():
-    assert (GROUP.orders, len(GROUP.cosets), len(GROUP)) == ((6,), 4 * 2, 48)
+    assert (GROUP.orders, len(GROUP.cosets), len(GROUP)) == ((6,), 4, 24)
 
 
 @pytest.mark.parametrize("energies", [False, True])
@@ -61,12 +49,12 @@ def test_products_agree(energies):
 def models():
     """Fitted by either kernel; the labels are of no potential."""
     rng = np.random.default_rng(2)
-    forces = rng.normal(size=(4, REFERENCE.atom_count, 3))
+    forces = rng.normal(size=(4, ATOMS, 3))
     labels = {"forces": forces, "energy": rng.normal(size=4)}
     fitted = []
     for kernel in (DIRECT, FOURIER):
         potential = gdml.potential(kernel)
-        params = potential.init(None, frames(4), hyper=HYPER)
+        params = potential.init(None, covered_frames(4), hyper=HYPER)
         fitted.append(
             (
                 potential,
@@ -86,7 +74,7 @@ def observed(energy_fn, system, vector):
 
 def test_models_agree(models):
     """Energies, forces and second derivatives, alone and in blocks."""
-    systems = frames(3, seed=5)
+    systems = covered_frames(3, seed=5)
     vector = jnp.asarray(np.random.default_rng(3).normal(size=systems.positions.shape))
     direct, fourier = (observed(bind(*model[:2]), systems, vector) for model in models)
     for expected, found in zip(direct, fourier, strict=True):
@@ -105,7 +93,7 @@ def test_files_keep_the_translations(models, tmp_path):
 
 
 def test_what_is_no_part_of_the_group_is_refused():
-    identity = np.arange(REFERENCE.atom_count)[None]
+    identity = np.arange(ATOMS)[None]
     with pytest.raises(ValueError, match="must be among the permutations"):
         Kernel(inverse_distances, matern52, identity, GROUP.translations)
     with pytest.raises(ValueError, match="rows that generate a part of the permutations"):
