@@ -1,6 +1,6 @@
 """Sums over a crystal's translations: by Fourier transform against one by one.
 
-    python experiments/benchmarks/bigdml_fft.py
+    python experiments/benchmarks/bigdml_fft.py ["graphene 5x5" ...]
 
 One thread, CPU time, the two in turns, medians.  Products of the kernel matrix with a vector, and
 energies with forces of some geometries, of ideal supercells with Gaussian noise; labels do not
@@ -11,6 +11,7 @@ operation took the same time, exponentials left out.  Printed, and written to ``
 import json
 import os
 import platform
+import sys
 import time
 from datetime import date
 from importlib.metadata import version
@@ -142,11 +143,11 @@ def main():
         "versions": {name: version(name) for name in ("jax", "numpy", "scipy", "spglib")},
         "crystals": {},
     }
-    for name in CRYSTALS:
+    for name in sys.argv[1:] or CRYSTALS:
         record["crystals"][name] = measure(name)
         print(name, json.dumps(record["crystals"][name], indent=1, ensure_ascii=False), flush=True)
-    text = json.dumps(record, indent=1, ensure_ascii=False)
-    Path(__file__).with_suffix(".json").write_text(text + "\n")
+        text = json.dumps(record, indent=1, ensure_ascii=False)
+        Path(__file__).with_suffix(".json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

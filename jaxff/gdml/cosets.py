@@ -24,7 +24,7 @@ from jaxff.kernels.listed import permuted
 from jaxff.system import System
 from jaxff.types import Array, Int
 
-__all__ = ["column_sum", "diagonal", "split", "tile_sum"]
+__all__ = ["column_sum", "diagonal", "parts_of", "tile_sum"]
 
 _WHOLE = 16
 """Groups up to this order are summed at once."""
@@ -34,7 +34,7 @@ _PART = 8
 
 
 @functools.lru_cache(maxsize=64)
-def split(kernel: Kernel) -> tuple[Kernel, Int[np.ndarray, "parts atoms"] | None]:
+def parts_of(kernel: Kernel) -> tuple[Kernel, Int[np.ndarray, "parts atoms"] | None]:
     """The kernel of a small subgroup, and one permutation of each of its cosets.
 
     For groups that are small already the kernel itself, and ``None``.
@@ -82,13 +82,13 @@ def tile_sum(
     """Tile ``(column references, block [+1], block [+1], row references)`` of a large group.
 
     Args:
-        kernel: That of the subgroup, from :func:`split`.
+        kernel: That of the subgroup, from :func:`parts_of`.
         energies: Whether energies are labels.
         hyper: Hyperparameters.
         systems: The references of the columns.
         rows: Those of the rows, from :func:`jaxff.gdml.blocks.tile_rows` with the same kernel.
         center: Mean features.
-        representatives: From :func:`split`.
+        representatives: From :func:`parts_of`.
     """
 
     def tile(moved: System) -> Array:
@@ -124,7 +124,7 @@ def column_sum(
 
 def diagonal(kernel: Kernel, energies: bool, hyper: Any, references: System) -> Array:
     """Diagonal of the matrix, in the order of the labels."""
-    part, representatives = split(kernel)
+    part, representatives = parts_of(kernel)
     if representatives is None:
         representatives = np.arange(references.atom_count)[None]
     return _diagonal(part, energies, hyper, references, representatives)

@@ -104,6 +104,8 @@ def expand(
     features, weights, bends = jax.vmap(one)(references, coefficients, directions)
     if isinstance(kernel, AtomicSum):
         return _assemble_atoms(references.numbers, features, weights, energy_weights, bends)
+    if bends is None:
+        return assemble_for(kernel, features, weights, energy_weights)
     return assemble(features, weights, energy_weights, bends)
 
 

@@ -41,7 +41,7 @@ from jaxff.gdml.columns import (
     prepare_batch,
     prepare_queries,
 )
-from jaxff.gdml.cosets import column_sum, diagonal, split, tile_sum
+from jaxff.gdml.cosets import column_sum, diagonal, parts_of, tile_sum
 from jaxff.gdml.stored_pairs import StoredPairs
 from jaxff.kernels.kernel import Kernel
 from jaxff.linalg.memory import column_ordered, lower_square
@@ -188,7 +188,7 @@ class GdmlOperator:
         center = mean_features(self.kernel, self.hyper, self.references)
         height = even_tiles(part.count, QUERIES)
         starts = range(0, part.count, height)
-        kernel, representatives = split(self.kernel)
+        kernel, representatives = parts_of(self.kernel)
         queries = [
             select(part.references, np.minimum(first + np.arange(height), part.count - 1))
             for first in starts
@@ -199,11 +199,11 @@ class GdmlOperator:
             chosen = slice(begin, min(begin + WIDTH, len(index)))
             batch = self._batch(index[chosen], center)
             if representatives is None:
-                tile = partial(column_tile, kernel, self.energies, self.hyper["lengthscale"])
-                tiles = [tile(own, batch) for own in queries]
+                entries = partial(column_tile, kernel, self.energies, self.hyper["lengthscale"])
+                tiles = [entries(own, batch) for own in queries]
             else:
-                tile = partial(column_sum, kernel, self.energies, self.hyper)
-                tiles = [tile(own, batch, center, representatives) for own in queries]
+                entries = partial(column_sum, kernel, self.energies, self.hyper)
+                tiles = [entries(own, batch, center, representatives) for own in queries]
             for first, tile in zip(starts, tiles, strict=True):
                 last = min(first + height, part.count)
                 values = np.asarray(tile).transpose(2, 1, 0)
@@ -225,7 +225,7 @@ class GdmlOperator:
         tangents = np.zeros((WIDTH, self.block))
         tangents[np.arange(WIDTH), index % self.block] = ~is_energy
         return prepare_batch(
-            split(self.kernel)[0], self.hyper, select(self.references, owner),
+            parts_of(self.kernel)[0], self.hyper, select(self.references, owner),
             jnp.asarray(tangents.reshape(WIDTH, -1, 3)), jnp.asarray(is_energy, float), center,
         )  # fmt: skip
 
@@ -281,7 +281,7 @@ class GdmlOperator:
         height = even_tiles(self.count, max(1, _ROWS // self.block))
         width = even_tiles(self.count, max(1, _COLUMNS // self.block))
         center = mean_features(self.kernel, self.hyper, self.references)
-        kernel, representatives = split(self.kernel)
+        kernel, representatives = parts_of(self.kernel)
 
         def prepared(prepare: Callable[..., Any], index: np.ndarray) -> Any:
             return prepare(kernel, self.hyper, select(self.references, index), center)

@@ -6,7 +6,7 @@ import pytest
 from crystals import covered_frames, covered_group
 
 from jaxff.descriptors import inverse_distances
-from jaxff.gdml.cosets import split
+from jaxff.gdml.cosets import parts_of
 from jaxff.gdml.operator import GdmlOperator
 from jaxff.kernels import Kernel, matern52
 
@@ -25,12 +25,12 @@ def matrix(operator):
 
 
 def test_parts_make_the_group():
-    part, representatives = split(KERNEL)
+    part, representatives = parts_of(KERNEL)
     assert 1 < part.order <= 8
     products = representatives[:, part.permutations].reshape(-1, representatives.shape[1])
     np.testing.assert_array_equal(np.unique(products, axis=0), GROUP.permutations)
     small = Kernel(inverse_distances, matern52, part.permutations)
-    assert split(small) == (small, None)
+    assert parts_of(small) == (small, None)
 
 
 def test_the_matrix_is_that_of_the_products(operator, matrix):

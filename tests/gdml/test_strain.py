@@ -27,7 +27,7 @@ def single(systems, index=0):
 
 
 def fitted(systems, **labels):
-    params = POTENTIAL.init(None, systems, hyper={"lengthscale": 2.0})
+    params = POTENTIAL.init(jax.random.key(0), systems, hyper={"lengthscale": 2.0})
     return gdml.fit(
         POTENTIAL, params, {"forces": FORCES, **labels}, solver=solvers.cholesky(),
         regularization=1e-6,
