@@ -1,12 +1,24 @@
 """Geometry of periodic cells; rows are lattice vectors."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxff.numerics import safe_norm
 from jaxff.types import Array, Bool, Float
 
-__all__ = ["complete", "fractional", "heights", "minimum_image", "reciprocal", "volume"]
+__all__ = [
+    "complete",
+    "fractional",
+    "heights",
+    "images",
+    "minimum_image",
+    "reciprocal",
+    "reduced",
+    "volume",
+]
 
 
 def complete(
@@ -92,3 +104,87 @@ def minimum_image(
     dual = _dual(fixed @ jnp.swapaxes(fixed, -1, -2) + ones) @ fixed
     shifts = jnp.round(jax.lax.stop_gradient(displacements) @ jnp.swapaxes(dual, -1, -2))
     return displacements - shifts @ kept
+
+
+_FAR = 1e4
+"""Length in Å of vectors that stand for directions that do not repeat."""
+
+_PAIRS = tuple(itertools.combinations(range(4), 2))
+
+
+def _selling_steps() -> np.ndarray:
+    """Of each pair i < j with an acute angle: i turns round, the two others take it up."""
+    steps = np.tile(np.eye(4), (len(_PAIRS), 1, 1))
+    for step, (i, j) in zip(steps, _PAIRS, strict=True):
+        step[:, i] += [k not in (i, j) for k in range(4)]
+        step[i, i] = -1.0
+    return steps
+
+
+_STEPS = _selling_steps()
+_SUBSETS = np.array([s for s in itertools.product([0.0, 1.0], repeat=4) if s[0] and not all(s)])
+"""One of each pair of opposite sums of superbase vectors: seven."""
+
+_AROUND = np.array(
+    sorted(itertools.product([-1.0, 0.0, 1.0], repeat=3), key=lambda n: np.dot(n, n))
+)
+"""Cells around one, itself first."""
+
+
+def reduced(cell: Float[Array, "3 3"], pbc: Bool[Array, "3"]) -> Float[Array, "3 3"]:
+    """The shortest vectors that span the same lattice, as rows.
+
+    They depend on the lattice alone, not on the vectors that it was given by, and follow a strain;
+    which ones they are has no derivative. Directions that do not repeat get a vector normal to the
+    others, so long that no image along it is ever near.
+
+    Reference:
+        Selling's reduction to a superbase without acute angles, the seven sums of which hold the
+        shortest vectors: Conway & Sloane, Proc. R. Soc. A 436, 55 (1992),
+        doi:10.1098/rspa.1992.0004.
+    """
+    full = complete(jnp.where(pbc[:, None], cell, 0.0), pbc)
+    full = jnp.where(pbc[:, None], full, _FAR * full)
+    fixed = jax.lax.stop_gradient(full)
+    rounding = 16.0 * jnp.finfo(cell.dtype).eps
+    i, j = np.array(_PAIRS).T
+
+    def angles(superbase: Array) -> Array:
+        vectors = superbase @ fixed
+        sizes = jnp.sqrt(jnp.sum(vectors**2, axis=1))
+        return jnp.sum(vectors[i] * vectors[j], axis=1) - rounding * sizes[i] * sizes[j]
+
+    def turn(superbase: Array) -> Array:
+        return jnp.asarray(_STEPS, cell.dtype)[jnp.argmax(angles(superbase))] @ superbase
+
+    start = jnp.asarray(np.concatenate([np.eye(3), -np.ones((1, 3))]), cell.dtype)
+    superbase = jax.lax.while_loop(lambda s: jnp.max(angles(s)) > 0.0, turn, start)
+    sums = jnp.asarray(_SUBSETS, cell.dtype) @ superbase
+    sums = sums[jnp.argsort(jnp.sum((sums @ fixed) ** 2, axis=1))]
+    # Coefficients are whole numbers: a plane holds three of them if their determinant is zero.
+    normal = jnp.cross(sums[0], sums[1])
+    third = sums[jnp.argmax(jnp.abs(sums @ normal) > 0.5)]
+    return jnp.stack([sums[0], sums[1], third]) @ full
+
+
+def images(
+    displacements: Float[Array, "points 3"], cell: Float[Array, "3 3"], pbc: Bool[Array, "3"]
+) -> tuple[Float[Array, "points 3"], Float[Array, "points 27"]]:
+    """The nearest image of each displacement, and how much larger the squares of others are, in Å².
+
+    This is the nearest image in a cell of any shape. Its own entry, zero, comes first of the 27,
+    which hold all images that can be nearest where a displacement changes a little.
+
+    Reference:
+        Coefficients of a nearest lattice vector are at most one after rounding to shortest vectors:
+        Nguyen & Stehlé, ACM Trans. Algorithms 5, 46 (2009), doi:10.1145/1597036.1597050.
+    """
+    basis = reduced(cell, pbc)
+    around = jnp.asarray(_AROUND, cell.dtype) @ basis
+    sizes = jnp.sum(around**2, axis=1)
+    still = jax.lax.stop_gradient
+    rounded = jnp.round(still(displacements) @ _dual(still(basis)).T)
+    near = displacements - rounded @ basis
+    best = jnp.argmin(still(2.0 * near @ around.T + sizes), axis=1)
+    nearest = near + around[best]
+    return nearest, 2.0 * nearest @ around.T + sizes

@@ -30,6 +30,7 @@ __all__ = [
     "hessian_vector",
     "observe",
     "polarizability",
+    "require_strain",
     "stress",
     "virial",
 ]
@@ -81,7 +82,8 @@ def stress(energy_fn: EnergyFn) -> Callable[..., Array]:
     and reciprocal-space terms are included.
 
     Raises:
-        ValueError: If ``system.cell`` is ``None``.
+        ValueError: If ``system.cell`` is ``None``, or the potential was fitted to what does not
+            determine it, as are global kernels by forces in a single cell.
 
     Reference:
         Knuth et al., Comput. Phys. Commun. 190, 33 (2015), doi:10.1016/j.cpc.2015.01.003.
@@ -201,7 +203,20 @@ def _hessian_vector(
     )[1]
 
 
+def require_strain(energy_fn: EnergyFn, system: System) -> None:
+    """Refuse a strain of the cell for energies that were not fitted to depend on it.
+
+    Raises:
+        ValueError: If the energy function says so in an attribute ``refused``.
+    """
+    reason = getattr(energy_fn, "refused", {}).get("stress")
+    if reason is not None and system.cell is not None:
+        raise ValueError(reason)
+
+
 def _strain_gradient(energy_fn: EnergyFn, system: System, neighbors: Any) -> Array:
+    require_strain(energy_fn, system)
+
     def total(deformation):
         return jnp.sum(energy_fn(strain(system, deformation), neighbors))
 
@@ -348,6 +363,8 @@ def _observe(
 def _outputs(energy_fn: EnergyFn, system: System, neighbors: Any, wanted: set[str]):
     """Plain outputs, and the first derivatives from a single reverse pass."""
     strained = bool(wanted & {"stress", "virial"})
+    if strained:
+        require_strain(energy_fn, system)
     if "stress" in wanted:
         _require_cell(system)
 

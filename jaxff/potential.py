@@ -5,7 +5,7 @@ parameters, atoms and neighbours into named outputs. A potential bound to its pa
 energy function and a pytree.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -93,6 +93,8 @@ class Potential:
             none; ``None`` for all of them.
         padding: Whether systems may be filled up with atoms of number 0.
         random_apply: Evaluates outputs in training, where that is random; ``None`` if nothing is.
+        refuses: Observables that it does not determine with given parameters, each with the reason;
+            ``None`` if it gives all.
     """
 
     init: InitFn
@@ -103,10 +105,15 @@ class Potential:
     needs: Callable[[Params], tuple[float, ...]] | None = None
     padding: bool = True
     random_apply: RandomApplyFn | None = None
+    refuses: Callable[[Params], Mapping[str, str]] | None = None
 
     def cutoffs_with(self, params: Params) -> tuple[float, ...]:
         """Radii in Å for which it needs neighbours with these parameters."""
         return self.cutoffs if self.needs is None else self.needs(params)
+
+    def refused_with(self, params: Params) -> Mapping[str, str]:
+        """Observables that it does not determine with these parameters, and why."""
+        return {} if self.refuses is None else self.refuses(params)
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -149,6 +156,11 @@ class Bound:
     def cutoffs(self) -> tuple[float, ...]:
         """Radii in Å for which neighbours are needed."""
         return self.potential.cutoffs_with(self.params)
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Observables that would be numbers without meaning, and why."""
+        return self.potential.refused_with(self.params)
 
     @property
     def padding(self) -> bool:
@@ -235,6 +247,11 @@ def add(*potentials: Potential) -> Potential:
         each = (p.cutoffs_with(own) for p, own in zip(potentials, params, strict=True))
         return tuple(sorted({cutoff for own in each for cutoff in own}))
 
+    def refuses(params: Params) -> Mapping[str, str]:
+        _check_parts(potentials, params)
+        each = (p.refused_with(own) for p, own in zip(potentials, params, strict=True))
+        return {name: reason for own in each for name, reason in own.items()}
+
     return Potential(
         init,
         apply,
@@ -244,6 +261,7 @@ def add(*potentials: Potential) -> Potential:
         needs=None if all(p.needs is None for p in potentials) else needs,
         padding=all(p.padding for p in potentials),
         random_apply=None if all(p.random_apply is None for p in potentials) else apply,
+        refuses=None if all(p.refuses is None for p in potentials) else refuses,
     )
 
 
@@ -331,6 +349,7 @@ def scale_shift(
         potential.needs,
         potential.padding,
         None if potential.random_apply is None else apply,
+        potential.refuses,
     )
 
 

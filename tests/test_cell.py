@@ -132,3 +132,51 @@ def test_batches():
     batch = minimum_image(vectors, cells, pbc)
     loop = [minimum_image(*item) for item in zip(vectors, cells, pbc, strict=True)]
     np.testing.assert_allclose(batch, jnp.stack(loop), atol=1e-13)
+
+
+nearest = jax.jit(geometry.images)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    arrays.arrays(float, (3, 3), elements=st.floats(-3, 3, allow_subnormal=False)),
+    arrays.arrays(int, (3,), elements=st.integers(-3, 3)),
+    st.sampled_from([m for m in MASKS if any(m)]),
+)
+def test_images_in_cells_of_any_shape(noise, shear, pbc):
+    """Against all images within reach, for lattices given by long and skewed vectors."""
+    lattice = np.diag([3.0, 4.0, 5.0]) + 0.4 * noise
+    skew = np.eye(3)
+    skew[1, 0], skew[2, 0], skew[2, 1] = shear
+    mask = np.array(pbc)
+    if mask.all():
+        given_cell = skew @ lattice
+    else:
+        given_cell, lattice = lattice, np.where(mask[:, None], lattice, 0.0)
+    points = 0.8 * np.random.default_rng(1).normal(size=(6, 3)) @ (lattice + np.diag(~mask * 1.0))
+    found, further = nearest(jnp.asarray(points), jnp.asarray(given_cell), jnp.asarray(mask))
+    shifts = np.array(list(itertools.product(*(range(-6, 7) if p else [0] for p in pbc))))
+    squares = np.sum((points[:, None] + shifts @ lattice) ** 2, axis=-1)
+    np.testing.assert_allclose(np.sum(found**2, axis=1), squares.min(axis=1), atol=1e-9)
+    assert further.shape == (6, 27)
+    np.testing.assert_array_equal(further[:, 0], 0.0)
+    second = np.sort(squares, axis=1)[:, 1] - squares.min(axis=1)
+    np.testing.assert_allclose(np.sort(further, axis=1)[:, 1], second, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=20)
+@given(arrays.arrays(int, (3,), elements=st.integers(-9, 9)))
+def test_reduced_vectors_are_the_shortest_of_the_lattice(shear):
+    skew = np.eye(3)
+    skew[1, 0], skew[2, 0], skew[2, 1] = shear
+    found = jax.jit(geometry.reduced)(jnp.asarray(skew @ CELL), jnp.ones(3, bool))
+    whole = found @ np.linalg.inv(CELL)
+    np.testing.assert_allclose(whole, np.round(whole), atol=1e-9)
+    np.testing.assert_allclose(abs(np.linalg.det(whole)), 1.0, rtol=1e-9)
+    lengths = np.linalg.norm(found, axis=1)
+    shifts = np.array(list(itertools.product(range(-3, 4), repeat=3)))
+    everything = np.sort(np.linalg.norm(shifts @ CELL, axis=1))
+    np.testing.assert_allclose(lengths[:2], everything[[1, 3]], atol=1e-9)
+    assert np.all(np.diff(lengths) >= -1e-9)
+    single = jax.jit(geometry.reduced)(jnp.asarray(skew @ CELL, jnp.float32), jnp.ones(3, bool))
+    np.testing.assert_allclose(np.linalg.norm(single, axis=1), lengths, rtol=1e-4)

@@ -161,7 +161,7 @@ def test_fit_with_other_kernels_and_formats(folder, tmp_path, capsys):
     """No symmetry, energies as labels, frames by key, the format of jaxff."""
     model = tmp_path / "m.safetensors"
     assert not run(
-        "fit", folder.data, "--train-key", "split_train", "--lengthscale", 4, "--no-symmetry",
+        "fit", folder.data, "--train-key", "split_train", "--lengthscale", 4, "--symmetry", "none",
         "--energy-constraints", "--energy-noise", 0.01, "-o", model,
     )  # fmt: skip
     text = capsys.readouterr().out

@@ -51,6 +51,11 @@ def fit(
     check_output(output, (".npz", ".safetensors"), (data,))
     if output.exists() and not is_model(output):
         raise FileExistsError(f"{output}: exists, and is no model: choose another output")
+    if fitting.symmetry == "crystal" and output.suffix.lower() == ".npz":
+        raise ValueError(
+            f"{output}: the format of sGDML holds no smooth descriptor of a crystal: write a "
+            ".safetensors file"
+        )
     if json is not None:
         check_output(json, (".json",))
     if any(not 0 < scale < float("inf") for scale in fitting.lengthscale):

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxff import gdml, units
 from jaxff.cli.console import progress, say, warn
+from jaxff.cli.files import kind
 from jaxff.cli.solving import Solving, build_solver
-from jaxff.data import Dataset
+from jaxff.data import Dataset, extxyz, npz
 from jaxff.data.splits import Split
-from jaxff.descriptors import inverse_distances
+from jaxff.descriptors import inverse_distances, smooth_images
 from jaxff.interfaces import sgdml
-from jaxff.kernels import Kernel, matern52, permutations
+from jaxff.kernels import Kernel, check_frames, crystal_group, matern52, permutations
 from jaxff.linalg.memory import available_bytes, dense_bytes, format_bytes
 from jaxff.potential import bind
 from jaxff.quantities import quantity
+from jaxff.system import System
 from jaxff.training import errors, predict, table
 
 __all__ = ["Fitting", "Trained", "label_units", "report_errors", "train_model"]
@@ -36,8 +40,10 @@ class Fitting:
     """Added to the diagonal of the kernel matrix of labels with unit standard deviation."""
     relative: bool = False
     """Take the regularization relative to the mean diagonal of the matrix."""
-    no_symmetry: bool = False
-    """Plain GDML: use no permutations of equivalent atoms."""
+    symmetry: Literal["recovered", "crystal", "none"] = "recovered"
+    """Permutations of equivalent atoms: recovered from the geometries or named by the file, those of the crystal in --reference, with a smooth descriptor of all pairs, or none (plain GDML)."""  # noqa: E501
+    reference: Path | None = None
+    """Ideal supercell in the cell and the atom order of the data, for --symmetry crystal: the first frame of an extended XYZ or a data set."""  # noqa: E501
     max_order: int = 10_000
     """Largest permutation group to accept."""
     energy_constraints: bool = False
@@ -74,8 +80,7 @@ def train_model(
     labels = train.labels(*names)
     scales = _lengthscales(data, fitting, len(valid) > 0)
     _warn_of_repeats(train, valid, parts.test)
-    group, origin = _permutations(data, train, fitting, seed)
-    kernel = Kernel(inverse_distances, matern52, group)
+    kernel, origin = _kernel(data, train, fitting, seed)
     model = gdml.potential(kernel)
     _announce(train, valid, kernel.order, origin, len(names) > 1)
     tuning = _tune(model, train, valid, labels, scales, fitting, solving)
@@ -154,11 +159,43 @@ _ENOUGH, _FEW = 100, 30
 large: swaps that never happen are told apart by distances that never occur."""
 
 
+def _kernel(data: Dataset, train: Dataset, fitting: Fitting, seed: int) -> tuple[Kernel, str]:
+    """The kernel, and where its permutations come from."""
+    if (fitting.symmetry == "crystal") != (fitting.reference is not None):
+        raise ValueError(
+            "--symmetry crystal and --reference, the ideal supercell, need each other: give both"
+        )
+    if fitting.reference is None:
+        group, origin = _permutations(data, train, fitting, seed)
+        return Kernel(inverse_distances, matern52, group), origin
+    reference = _ideal(fitting.reference, data)
+    check_frames(reference, data.systems)
+    crystal = crystal_group(reference)
+    if len(crystal) > fitting.max_order:
+        raise ValueError(
+            f"the crystal has {len(crystal)} permutations, more than --max-order "
+            f"{fitting.max_order}"
+        )
+    descriptor = smooth_images(data.systems)
+    kernel = Kernel(descriptor, matern52, crystal.permutations, crystal.translations)
+    return kernel, f"crystal {crystal}"
+
+
+def _ideal(path: Path, data: Dataset) -> System:
+    """The first structure of a file; extended XYZ is in the unit of length of the data."""
+    if kind(path) == "xyz":
+        keys = {"energy_key": None, "forces_key": None}
+        found = extxyz.read(path, **keys, length_unit=data.length_unit)
+    else:
+        found = npz.read(path)
+    return jax.tree.map(lambda leaf: leaf[0], found[[0]].systems)
+
+
 def _permutations(
     data: Dataset, train: Dataset, fitting: Fitting, seed: int
 ) -> tuple[np.ndarray | None, str]:
     """The group and where it comes from; few training frames are helped by other geometries."""
-    if fitting.no_symmetry:
+    if fitting.symmetry == "none":
         return None, "no symmetry asked for"
     given = train.permutations
     if given is not None and len(given) > fitting.max_order:
@@ -174,7 +211,7 @@ def _permutations(
         if used < _FEW:
             warn(
                 f"a group recovered from {used} geometries may be too large: check its order, give "
-                "more frames, or --no-symmetry"
+                "more frames, or --symmetry none"
             )
         return group, f"recovered from {used} geometries in {seconds:.1f} s"
     if not {tuple(p) for p in given.tolist()} <= {tuple(p) for p in group.tolist()}:

@@ -24,6 +24,13 @@ from jaxff.descriptors.distances import (
 from jaxff.descriptors.fchl import FCHL19, fchl19
 from jaxff.descriptors.internal import InternalCoordinates, internal, internal_from_geometry
 from jaxff.descriptors.inverse_distances import InverseDistances, inverse_distances
+from jaxff.descriptors.periodic import (
+    NearestImages,
+    SmoothImages,
+    nearest_images,
+    smooth_images,
+    tied_fraction,
+)
 from jaxff.descriptors.soap import Soap, soap
 
 __all__ = [
@@ -39,6 +46,8 @@ __all__ = [
     "InternalCoordinates",
     "InverseDistances",
     "LogDistances",
+    "NearestImages",
+    "SmoothImages",
     "Soap",
     "SymmetryFunctions",
     "acsf",
@@ -57,8 +66,11 @@ __all__ = [
     "inverse_distances",
     "is_known",
     "log_distances",
+    "nearest_images",
     "record",
+    "smooth_images",
     "soap",
+    "tied_fraction",
 ]
 
 NAMED = {
@@ -69,6 +81,7 @@ NAMED = {
         exponential_distances,
         inverse_distances,
         log_distances,
+        nearest_images,
     )
 }
 """Descriptors without settings, by the names that model files use."""
@@ -80,6 +93,7 @@ BUILDERS = {
     "coulomb_eigenvalues": (CoulombEigenvalues, coulomb_eigenvalues),
     "fchl19": (FCHL19, fchl19),
     "internal": (InternalCoordinates, internal),
+    "smooth_images": (SmoothImages, smooth_images),
     "soap": (Soap, soap),
 }
 """Records with settings, and the functions that make them from their fields, by these names."""

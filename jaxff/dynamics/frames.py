@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxff.cell import volume
-from jaxff.derivatives import forces, hessian_vector
+from jaxff.derivatives import forces, hessian_vector, require_strain
 from jaxff.dynamics.ensembles import Ensemble
 from jaxff.dynamics.integrators import State, kinetic_energy
 from jaxff.potential import EnergyFn
@@ -59,6 +59,7 @@ def forced(energy_fn: EnergyFn, system: System, neighbors: Any, state: State) ->
     here = at_state(system, state.position, state.strain)
     if state.strain is None:
         return replace(state, force=forces(energy_fn)(here, neighbors))
+    require_strain(energy_fn, here)
 
     def energy(position, growth):
         scaled = here.replace(positions=position * (1.0 + growth), cell=here.cell * (1.0 + growth))

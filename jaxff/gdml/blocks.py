@@ -25,7 +25,6 @@ from jaxff.types import Array
 __all__ = [
     "Tile",
     "blocks",
-    "diagonal",
     "even_tiles",
     "finish",
     "is_pairwise",
@@ -242,21 +241,3 @@ def finish(rows: tuple[int, int], columns: tuple[int, int], values: Array) -> Ti
     """Wait for a tile and cut its padding."""
     cut = np.asarray(values)[: columns[1] - columns[0], ..., : rows[1] - rows[0]]
     return Tile(rows, columns, cut)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def diagonal(kernel: Kernel, energies: bool, hyper: Any, references: System) -> Array:
-    """Diagonal of the matrix, in the order of the labels."""
-
-    def one(system: System) -> Array:
-        single = jax.tree.map(lambda leaf: leaf[None], system)
-        center = kernel.features(hyper, system)
-        rows = prepare_rows(kernel, hyper, single, center)
-        query = jax.tree.map(lambda leaf: leaf[0], prepare_columns(kernel, hyper, single, center))
-        found = terms(kernel, energies, hyper["lengthscale"], query, rows)
-        return jnp.diagonal(blocks(kernel, query, rows, found)[..., 0])
-
-    found = jax.lax.map(one, references)
-    if not energies:
-        return found.ravel()
-    return jnp.concatenate([found[:, :-1].ravel(), found[:, -1]])

@@ -25,6 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxff.gdml import fourier
 from jaxff.gdml.labels import Adjoint, adjoint, moved, squares, value_weights
 from jaxff.kernels.algebra import Scaled, Sum, part
 from jaxff.kernels.base import BaseKernel
@@ -37,6 +38,7 @@ __all__ = [
     "Expansion",
     "RadialKernel",
     "assemble",
+    "assemble_for",
     "contract",
     "expand",
     "expand_compiled",
@@ -94,7 +96,7 @@ def expand(
         features, weights = contract(kernel, hyper, references, coefficients["forces"])
         if isinstance(kernel, AtomicSum):
             return _assemble_atoms(references.numbers, features, weights, energy_weights, None)
-        return assemble(features, weights, energy_weights)
+        return assemble_for(kernel, features, weights, energy_weights)
 
     def one(system: System, own: dict[str, Any], along: Array | None) -> tuple:
         return _contract_any(kernel, hyper, system, adjoint(system, own, along))
@@ -102,6 +104,8 @@ def expand(
     features, weights, bends = jax.vmap(one)(references, coefficients, directions)
     if isinstance(kernel, AtomicSum):
         return _assemble_atoms(references.numbers, features, weights, energy_weights, bends)
+    if bends is None:
+        return assemble_for(kernel, features, weights, energy_weights)
     return assemble(features, weights, energy_weights, bends)
 
 
@@ -151,19 +155,39 @@ expand_compiled = jax.jit(expand, static_argnums=0)
 """The same, compiled once per kernel and shape."""
 
 
+def assemble_for(
+    kernel: Kernel, features: Array, weights: Array, energy_weights: Array | None = None
+) -> Expansion:
+    """Expansion of a kernel, with the spectra of its references if it has translations.
+
+    Args:
+        kernel: Kernel.
+        features: Raw features, ``(N, D)``.
+        weights: Contracted Jacobians, ``(N, D)``.
+        energy_weights: Energy coefficients, ``(N,)``.
+    """
+    if kernel.translations is None:
+        return assemble(features, weights, energy_weights)
+    center = fourier.invariant_center(kernel, features)
+    expansion = assemble(features, weights, energy_weights, center=center)
+    return expansion | fourier.transformed(kernel, expansion["features"], weights)
+
+
 def assemble(
     features: Array,
     weights: Array,
     energy_weights: Array | None = None,
     bends: tuple[Array, Array] | None = None,
+    center: Array | None = None,
 ) -> Expansion:
     """Expansion from raw features and contracted Jacobians, both ``(N, D)``.
 
     Holds ``center (D,)``, ``features`` and ``weights (N, D)`` and, if given, ``energy_weights`` and
     for second derivatives ``axes (N, M, D)`` with ``signs (N, M)``, the vectors u and their λ.
-    Transposes and inner products that every prediction needs are kept beside them.
+    Transposes and inner products that every prediction needs are kept beside them. Without a center
+    it is the mean of the features.
     """
-    center = jnp.mean(features, axis=0)
+    center = jnp.mean(features, axis=0) if center is None else center
     features = features - center
     expansion = {
         "center": center,

@@ -27,7 +27,7 @@ from jaxff.gdml.label_checks import (
 )
 from jaxff.gdml.observable import Observable
 from jaxff.gdml.operator import GdmlOperator
-from jaxff.gdml.potential import KernelPotential, references_of
+from jaxff.gdml.potential import KernelPotential, is_of_one_cell, references_of
 from jaxff.gdml.radial_operator import operator_of
 from jaxff.kernels.kernel import Kernel
 from jaxff.linalg import solvers
@@ -187,7 +187,10 @@ def fit(
     coefficients = operator.unravel(jnp.asarray(solution.value * scale))
     coefficients = lab.resolved(names, references, coefficients)
     new = {**params, "coefficients": coefficients, "constant": constant}
-    new.pop("directions", None)
+    for name in ("directions", "one_cell"):
+        new.pop(name, None)
+    if is_of_one_cell(kernel, references, names):
+        new["one_cell"] = ()
     if directions is not None:
         new["directions"] = jnp.asarray(directions)
     expand = exp.expand_compiled if exp.supports(kernel) else jets.expand_compiled

@@ -26,7 +26,6 @@ from jaxff.gdml import expansion as exp
 from jaxff.gdml import prediction, sharding, stored_pairs
 from jaxff.gdml.blocks import (
     Tile,
-    diagonal,
     even_tiles,
     finish,
     tile_blocks,
@@ -42,6 +41,7 @@ from jaxff.gdml.columns import (
     prepare_batch,
     prepare_queries,
 )
+from jaxff.gdml.cosets import column_sum, diagonal, parts_of, tile_sum
 from jaxff.gdml.stored_pairs import StoredPairs
 from jaxff.kernels.kernel import Kernel
 from jaxff.linalg.memory import column_ordered, lower_square
@@ -144,10 +144,11 @@ class GdmlOperator:
     def prepared(self, memory: float) -> "GdmlOperator":
         """The same with values of all pairs kept for its products, if these bytes suffice.
 
-        Products on several devices and in float32 are left as they are.
+        Products on several devices, in float32 and by Fourier transforms are left as they are.
         """
         needed = stored_pairs.stored_bytes(self.kernel, self.count, self.energies)
         elsewhere = self.mesh is not None or self.precision == "float32"
+        elsewhere |= self.kernel.translations is not None
         if elsewhere or self.stored is not None or needed > memory:
             return self
         kept = stored_pairs.store(self.kernel, self.energies, self.hyper, self.references)
@@ -187,21 +188,22 @@ class GdmlOperator:
         center = mean_features(self.kernel, self.hyper, self.references)
         height = even_tiles(part.count, QUERIES)
         starts = range(0, part.count, height)
+        kernel, representatives = parts_of(self.kernel)
         queries = [
-            prepare_queries(
-                self.kernel, self.hyper,
-                select(part.references, np.minimum(first + np.arange(height), part.count - 1)),
-                center,
-            )
+            select(part.references, np.minimum(first + np.arange(height), part.count - 1))
             for first in starts
-        ]  # fmt: skip
+        ]
+        if representatives is None:
+            queries = [prepare_queries(kernel, self.hyper, own, center) for own in queries]
         for begin in range(0, len(index), WIDTH):
             chosen = slice(begin, min(begin + WIDTH, len(index)))
             batch = self._batch(index[chosen], center)
-            tiles = [
-                column_tile(self.kernel, self.energies, self.hyper["lengthscale"], part, batch)
-                for part in queries
-            ]
+            if representatives is None:
+                entries = partial(column_tile, kernel, self.energies, self.hyper["lengthscale"])
+                tiles = [entries(own, batch) for own in queries]
+            else:
+                entries = partial(column_sum, kernel, self.energies, self.hyper)
+                tiles = [entries(own, batch, center, representatives) for own in queries]
             for first, tile in zip(starts, tiles, strict=True):
                 last = min(first + height, part.count)
                 values = np.asarray(tile).transpose(2, 1, 0)
@@ -223,7 +225,7 @@ class GdmlOperator:
         tangents = np.zeros((WIDTH, self.block))
         tangents[np.arange(WIDTH), index % self.block] = ~is_energy
         return prepare_batch(
-            self.kernel, self.hyper, select(self.references, owner),
+            parts_of(self.kernel)[0], self.hyper, select(self.references, owner),
             jnp.asarray(tangents.reshape(WIDTH, -1, 3)), jnp.asarray(is_energy, float), center,
         )  # fmt: skip
 
@@ -279,15 +281,19 @@ class GdmlOperator:
         height = even_tiles(self.count, max(1, _ROWS // self.block))
         width = even_tiles(self.count, max(1, _COLUMNS // self.block))
         center = mean_features(self.kernel, self.hyper, self.references)
+        kernel, representatives = parts_of(self.kernel)
 
         def prepared(prepare: Callable[..., Any], index: np.ndarray) -> Any:
-            return prepare(self.kernel, self.hyper, select(self.references, index), center)
+            return prepare(kernel, self.hyper, select(self.references, index), center)
 
         everything = np.arange(self.count)
         for group in range(0, self.count, _GROUP * width):
             starts = range(group, min(group + _GROUP * width, self.count), width)
             picked = [np.resize(everything[start : start + width], width) for start in starts]
-            columns = [prepared(tile_columns, index) for index in picked]
+            if representatives is None:
+                columns = [prepared(tile_columns, index) for index in picked]
+            else:
+                columns = [select(self.references, index) for index in picked]
             for first in range(0, self.count, height):
                 last = min(first + height, self.count)
                 # Rows of energies lie below every column of forces, so they need all tiles.
@@ -297,9 +303,15 @@ class GdmlOperator:
                 for start, queries in zip(starts, columns, strict=True):
                     if lower and not self.energies and last <= start:
                         continue
-                    scale = self.hyper["lengthscale"]
-                    found = tile_terms(self.kernel, self.energies, scale, queries, rows)
-                    values = tile_blocks(self.kernel, queries, rows, found)
+                    if representatives is None:
+                        scale = self.hyper["lengthscale"]
+                        found = tile_terms(kernel, self.energies, scale, queries, rows)
+                        values = tile_blocks(kernel, queries, rows, found)
+                    else:
+                        values = tile_sum(
+                            kernel, self.energies, self.hyper, queries, rows, center,
+                            representatives,
+                        )  # fmt: skip
                     yield (first, last), (start, min(start + width, self.count)), values
 
 

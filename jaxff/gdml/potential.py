@@ -1,6 +1,7 @@
 """Gradient-domain kernel potentials: GDML, sGDML and kin, any descriptor and any kernel."""
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ from jaxff.potential import Potential
 from jaxff.system import System, flatten_batch
 from jaxff.types import Array, Outputs, Params
 
-__all__ = ["KernelPotential", "potential", "references_of", "same_atoms"]
+__all__ = ["KernelPotential", "is_of_one_cell", "potential", "references_of", "same_atoms"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,8 @@ def potential(kernel: Any) -> KernelPotential:
     If the references have a cell and the kernel declares ``cutoffs``, there are also their
     ``reference_neighbors``, and predictions need neighbour lists as those of any other potential
     do; for a stack they come from ``neighbor_list(cutoffs).allocate_stack(systems)``.
+    Global kernels that were fitted in a single cell, without stress labels, hold an empty
+    ``one_cell`` and refuse to give a stress.
     ``init`` takes ``hyper`` by name and places references with zero coefficients;
     :func:`jaxff.gdml.fit` fills them in. It tries descriptors that are not of this library once on
     the first reference, see :func:`jaxff.descriptors.check`.
@@ -91,8 +94,31 @@ def potential(kernel: Any) -> KernelPotential:
         spec=kernel_spec(kernel),
         needs=lambda params: cutoffs if "reference_neighbors" in params else (),
         padding=False,
+        refuses=_refuses,
         kernel=kernel,
     )
+
+
+_ONE_CELL = (
+    "forces in a single cell do not determine how the energy of a global kernel depends on the "
+    "cell: its stress, virial and pressure would be numbers without meaning. Fit it to stress "
+    "labels, or to frames of several cells"
+)
+
+
+def _refuses(params: Params) -> dict[str, str]:
+    return {"stress": _ONE_CELL} if "one_cell" in params else {}
+
+
+def is_of_one_cell(kernel: Any, references: System, labels: Iterable[Any]) -> bool:
+    """Whether a fit leaves open how the energy changes with the cell.
+
+    Kernels with a cutoff see the same surroundings in strained cells; global ones do not.
+    """
+    if references.cell is None or cutoffs_of(kernel) or {"stress", "virial"} & set(labels):
+        return False
+    cells = np.asarray(references.cell)
+    return bool(np.abs(cells - cells[0]).max() <= 1e-6 * np.abs(cells[0]).max())
 
 
 def cutoffs_of(kernel: Any) -> tuple[float, ...]:

@@ -1,6 +1,7 @@
 r"""Energies and forces from an expansion: see :mod:`jaxff.gdml.expansion`."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
+from jaxff.gdml import fourier
 from jaxff.gdml.expansion import Expansion, RadialKernel
 from jaxff.kernels.algebra import Scaled, Sum, part
 from jaxff.kernels.symmetrized import AtomicSum
@@ -149,6 +151,13 @@ def energies(
 ) -> Float[Array, " queries"]:
     """Energies of query features, without the constant."""
     lengthscale = lengthscale.astype(expansion["features"].dtype)
+    if fourier.is_transformed(expansion):
+        return _by_blocks(
+            kernel,
+            expansion,
+            lambda q: fourier.block(kernel, lengthscale, expansion, q)[0],
+            queries,
+        )
 
     def block(queries: Array) -> Array:
         permuted = permuted_queries(kernel, expansion, queries)
@@ -165,6 +174,10 @@ def energies_and_gradients(
 ) -> tuple[Array, Array]:
     """Energies and their gradients with respect to the query features."""
     lengthscale = lengthscale.astype(expansion["features"].dtype)
+    if fourier.is_transformed(expansion):
+        return _by_blocks(
+            kernel, expansion, partial(fourier.block, kernel, lengthscale, expansion), queries
+        )
 
     def block(queries: Array) -> tuple[Array, Array]:
         permuted = permuted_queries(kernel, expansion, queries)

@@ -49,6 +49,7 @@ def _arguments(kernel: Kernel | AtomicSum) -> dict[str, Any] | None:
     arguments = {"descriptor": name, "base": _base(kernel.base)}
     if isinstance(kernel, Kernel):
         arguments["permutations"] = kernel.permutations
+        arguments["translations"] = kernel.translations
     return arguments
 
 

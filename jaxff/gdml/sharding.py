@@ -97,7 +97,7 @@ def _product(static: Any, mesh: Mesh, placed: Placed, vector: Array) -> Array:
     def of_slice(references, coefficients, placed_hyper, places, energy_weights):
         mine = exp.contract(kernel, placed_hyper, references, coefficients)
         features, weights = (jax.lax.all_gather(leaf, name, tiled=True)[places] for leaf in mine)
-        expansion = exp.assemble(features, weights, energy_weights)
+        expansion = exp.assemble_for(kernel, features, weights, energy_weights)
         expansion = exp.lowered(expansion) if lower else expansion
         return prediction.predict_labels(kernel, placed_hyper, expansion, references)
 

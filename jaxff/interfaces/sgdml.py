@@ -159,6 +159,7 @@ def read(
     params["coefficients"] = coefficients
     if "lattice" in raw:
         params["cell"] = jnp.asarray(raw["lattice"].T * angstrom)
+        params["one_cell"] = ()
     _check_finite(params, where)
     return Model(potential(kernel), params, _provenance(raw, energy_unit, length_unit, where))
 

@@ -11,6 +11,7 @@ from jaxff.kernels.base import (
     rational_quadratic,
     rbf,
 )
+from jaxff.kernels.crystals import CrystalGroup, crystal_group, host_group
 from jaxff.kernels.kernel import Kernel
 from jaxff.kernels.nonradial import (
     DotProductKernel,
@@ -20,11 +21,13 @@ from jaxff.kernels.nonradial import (
     polynomial,
 )
 from jaxff.kernels.protocol import SystemKernel
+from jaxff.kernels.sites import check_frames, in_order_of
 from jaxff.kernels.symmetrized import AtomicSum, GlobalSymmetry
 
 __all__ = [
     "AtomicSum",
     "BaseKernel",
+    "CrystalGroup",
     "DotProductKernel",
     "GlobalSymmetry",
     "Kernel",
@@ -33,7 +36,11 @@ __all__ = [
     "Scaled",
     "Sum",
     "SystemKernel",
+    "check_frames",
+    "crystal_group",
     "dot_product",
+    "host_group",
+    "in_order_of",
     "matern32",
     "matern52",
     "matern72",

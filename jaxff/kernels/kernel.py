@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxff.kernels.abelian import cosets, elements
 from jaxff.kernels.groups import verify
 from jaxff.kernels.listed import permuted
 from jaxff.kernels.on_descriptor import DescriptorKernel, descriptor_key
@@ -41,9 +42,13 @@ class Kernel(DescriptorKernel):
             :mod:`jaxff.gdml.expansion`.
         permutations: Closed group of atom permutations, identity included; ``None`` for the
             identity alone.
+        translations: Generators of an abelian subgroup as a direct product of cyclic groups, such
+            as those of :func:`jaxff.kernels.crystal_group`: sums over it take a Fourier transform,
+            with the same result, see :mod:`jaxff.gdml.fourier`. It needs a descriptor that declares
+            how its features permute.
 
     Raises:
-        ValueError: If the permutations are no group.
+        ValueError: If the permutations are no group, or the translations no abelian subgroup of it.
         TypeError: If the descriptor or the base kernel is none.
 
     Reference:
@@ -53,14 +58,38 @@ class Kernel(DescriptorKernel):
     descriptor: Descriptor
     base: Any
     permutations: Int[np.ndarray, "perms atoms"] | None = None
+    translations: Int[np.ndarray, "axes atoms"] | None = None
 
     def __post_init__(self):
         self.check_parts()
-        if self.permutations is not None:
-            perms = np.array(self.permutations)
-            verify(perms)
-            perms.flags.writeable = False
-            object.__setattr__(self, "permutations", perms)
+        for name in ("permutations", "translations"):
+            rows = getattr(self, name)
+            if rows is None:
+                continue
+            rows = np.array(rows)
+            if name == "permutations":
+                verify(rows)
+            else:
+                self._check_translations(rows)
+            rows.flags.writeable = False
+            object.__setattr__(self, name, rows if len(rows) else None)
+
+    def _check_translations(self, generators: np.ndarray) -> None:
+        group = self.permutations
+        if group is None or generators.ndim != 2 or generators.shape[1] != group.shape[1]:
+            shape = None if group is None else group.shape
+            raise ValueError(
+                "translations are rows that generate a part of the permutations, got shapes "
+                f"{generators.shape} and {shape}"
+            )
+        if not hasattr(self.descriptor, "permute"):
+            raise ValueError(
+                "translations need a descriptor that declares how its features permute, such as "
+                "smooth_images or inverse_distances: leave them out"
+            )
+        known = {row.tobytes() for row in np.ascontiguousarray(group)}
+        if not all(row.tobytes() in known for row in elements(generators.astype(group.dtype))):
+            raise ValueError("translations must be among the permutations: give both of one group")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Kernel) and self._content == other._content
@@ -73,7 +102,8 @@ class Kernel(DescriptorKernel):
         """What makes two kernels the same program to JAX: equal ones share compilations."""
         group = self.permutations
         code = None if group is None else (len(group), group.tobytes())
-        return descriptor_key(self.descriptor), self.base, code
+        along = None if self.translations is None else self.translations.tobytes()
+        return descriptor_key(self.descriptor), self.base, code, along
 
     def check_numbers(self, numbers: np.ndarray) -> None:
         """Refuse permutations that exchange different elements.
@@ -85,11 +115,15 @@ class Kernel(DescriptorKernel):
             verify(self.permutations, numbers)
 
     def check_systems(self, hyper: dict[str, Array], systems: System) -> None:
-        """Refuse permutations that the features do not follow.
+        """Let the descriptor look at the references; refuse permutations it does not follow.
 
         Raises:
-            ValueError: If they do not, for the first and the last system.
+            ValueError: If features do not, for the first and the last system, or the descriptor
+                refuses the systems in a method ``inspect``.
         """
+        inspect = getattr(self.descriptor, "inspect", None)
+        if inspect is not None:
+            inspect(systems)
         if self.permutations is None or self.feature_permutations is not None:
             return
         ends = jax.tree.map(lambda leaf: leaf[np.array([0, -1])], systems)
@@ -145,6 +179,17 @@ class Kernel(DescriptorKernel):
         if permute is None or self.permutations is None:
             return None
         return permute(self.permutations)
+
+    @cached_property
+    def cosets(self) -> Int[np.ndarray, "cosets atoms"]:
+        """One element ``c`` of each coset ``c[translation]`` of the permutations.
+
+        Raises:
+            ValueError: Without translations.
+        """
+        if self.permutations is None or self.translations is None:
+            raise ValueError("a kernel without translations has no cosets of them")
+        return cosets(self.permutations, elements(self.translations))
 
     @property
     def order(self) -> int:

@@ -1,0 +1,158 @@
+"""Whether the atoms of a data set are those of an ideal reference, in its order and its cell."""
+
+import numpy as np
+
+from jaxff.kernels.images import Lattice, lattice_of, nearest_distances
+from jaxff.system import System
+from jaxff.types import Float, Int
+
+__all__ = ["check_frames", "in_order_of"]
+
+_FRAMES = 100
+"""Frames of the data that are looked at, evenly spread."""
+
+
+def check_frames(reference: System, systems: System, *, rtol: float = 1e-3) -> None:
+    """Refuse data whose permutation symmetry is not that of the reference.
+
+    Every atom must be nearer to its own site than to those of other atoms of its element in at
+    least half of the frames, after the drift of the whole structure is removed; adsorbates, and
+    atoms that have diffused, may not be, so leave them out of both.
+
+    Args:
+        reference: The ideal structure.
+        systems: Stack of the data.
+        rtol: How far lattice vectors may differ, relative to the longest.
+
+    Raises:
+        ValueError: If composition, order of atoms or cell differ, or the cell changes between
+            frames.
+    """
+    numbers, frames, lattice = _same_atoms(reference, systems, rtol)
+    expected = np.asarray(reference.numbers)
+    if not np.array_equal(numbers, expected):
+        atom = int(np.argmax(numbers != expected))
+        raise ValueError(
+            f"atom {atom} has Z = {expected[atom]} in the reference and {numbers[atom]} in the "
+            "data: bring the reference into their order by in_order_of(reference, systems)"
+        )
+    sites = np.asarray(reference.positions, float)
+    foreign = numbers[:, None] != numbers
+    own, others = np.zeros(len(numbers)), np.zeros((len(numbers), len(numbers)), int)
+    for frame in frames:
+        distance = nearest_distances(_without_drift(frame, sites, lattice), sites, lattice)
+        nearest = np.where(foreign, np.inf, distance).argmin(axis=1)
+        own += nearest == np.arange(len(numbers))
+        others[np.arange(len(numbers)), nearest] += 1
+    wrong = np.flatnonzero(own < 0.5 * len(frames))
+    if len(wrong):
+        atom = wrong[0]
+        raise ValueError(
+            f"{len(wrong)} atoms of the data are not at their sites of the reference: atom {atom} "
+            f"is nearest to site {others[atom].argmax()} in {others[atom].max()} of {len(frames)} "
+            "frames. If the reference lists its atoms in another order, use in_order_of(reference, "
+            "systems); if the crystal has melted, its symmetry says nothing about the data"
+        )
+
+
+def in_order_of(reference: System, systems: System, *, rtol: float = 1e-3) -> System:
+    """The reference with its atoms in the order in which the data list theirs.
+
+    The first frame is matched to the ideal sites, for each site at which its first atom may be.
+
+    Args:
+        reference: The ideal structure: same composition and cell, any order and origin.
+        systems: Stack of the data.
+        rtol: How far lattice vectors may differ, relative to the longest.
+
+    Raises:
+        ValueError: If composition or cell differ, or the cell changes between frames.
+    """
+    numbers, frames, lattice = _same_atoms(reference, systems, rtol)
+    expected, frame = np.asarray(reference.numbers), frames[0]
+    sites = np.asarray(reference.positions, float)
+    foreign = numbers[:, None] != expected
+    best, order = np.inf, np.arange(len(numbers))
+    shifted = frame
+    for site in np.flatnonzero(~foreign[0]):
+        here = frame + sites[site] - frame[0]
+        cost, found = _assign(here, sites, foreign, lattice)
+        if cost < best:
+            best, order, shifted = cost, found, here
+    # Once more without the displacement of the first atom.
+    order = _assign(_without_drift(shifted, sites[order], lattice), sites, foreign, lattice)[1]
+    return reference.replace(positions=reference.positions[order], numbers=reference.numbers[order])
+
+
+def _assign(
+    frame: np.ndarray, sites: np.ndarray, foreign: np.ndarray, lattice: Lattice
+) -> tuple[float, Int[np.ndarray, " atoms"]]:
+    """The site of each atom at the least sum of squared displacements, and that in Å²."""
+    from scipy.optimize import linear_sum_assignment
+
+    squares = nearest_distances(frame, sites, lattice) ** 2
+    limited = np.where(foreign, len(sites) * squares.max() + 1.0, squares)
+    found = linear_sum_assignment(limited)[1]
+    return float(limited[np.arange(len(sites)), found].sum()), found
+
+
+def _same_atoms(
+    reference: System, systems: System, rtol: float
+) -> tuple[Int[np.ndarray, " atoms"], Float[np.ndarray, "frames atoms 3"], Lattice]:
+    """Atomic numbers, some frames and the lattice of data that may belong to the reference."""
+    if systems.is_packed or len(systems.batch_shape) != 1 or not systems.batch_shape[0]:
+        raise ValueError(
+            "the data must be a stack of systems with one leading axis (jaxff.system.stack), got "
+            f"positions of shape {systems.positions.shape}"
+        )
+    if reference.cell is None or systems.cell is None:
+        which = "reference" if reference.cell is None else "data"
+        raise ValueError(f"crystals need a cell, the {which} has none")
+    count = len(systems.positions)
+    numbers, expected = np.asarray(systems.numbers), np.asarray(reference.numbers)
+    same = numbers.shape[1] == len(expected)
+    if not same or not np.array_equal(np.sort(numbers[0]), np.sort(expected)):
+        raise ValueError(
+            f"reference and data have other atoms: {_formula(expected)} and {_formula(numbers[0])}"
+            ". Give the same supercell"
+        )
+    if (numbers != numbers[0]).any():
+        raise ValueError("all frames must list the same atoms in the same order")
+    cells, cell = np.asarray(systems.cell, float), np.asarray(reference.cell, float)
+    size = np.linalg.norm(cell, axis=1).max()
+    change = np.abs(cells - cells[0]).max(axis=(1, 2))
+    if change.max() > rtol * size:
+        frame = int(np.argmax(change))
+        raise ValueError(
+            f"the cell changes between frames, by up to {change[frame]:.3g} Å in frame {frame}: "
+            "the symmetry of one supercell holds in that cell alone; fit frames of one cell"
+        )
+    periodic = np.asarray(reference.pbc)
+    if np.abs(cells[0] - cell)[periodic].max(initial=0.0) > rtol * size:
+        raise ValueError(
+            f"the cell of the reference {cell.tolist()} is not that of the data "
+            f"{cells[0].tolist()}: scale the reference, or turn it"
+        )
+    if (np.asarray(systems.pbc) != periodic).any():
+        raise ValueError(
+            f"the reference is periodic along {periodic.tolist()}, the data are not: give both the "
+            "same pbc"
+        )
+    picked = np.unique(np.linspace(0, count - 1, min(count, _FRAMES)).round().astype(int))
+    return numbers[0], np.asarray(systems.positions, float)[picked], lattice_of(cell, periodic)
+
+
+def _formula(numbers: np.ndarray) -> str:
+    kinds, counts = np.unique(numbers, return_counts=True)
+    return " ".join(f"{n} of Z = {z}" for z, n in zip(kinds, counts, strict=True))
+
+
+def _without_drift(frame: np.ndarray, sites: np.ndarray, lattice: Lattice) -> np.ndarray:
+    """Positions shifted as a whole onto the sites, in their order.
+
+    The mean of displacements on the circle of each periodic direction needs no choice of images.
+    """
+    inverse = np.linalg.inv(lattice.cell)
+    step = (frame - sites) @ inverse
+    turns = np.angle(np.mean(np.exp(2j * np.pi * step), axis=0)) / (2 * np.pi)
+    return frame - np.where(lattice.pbc, turns, step.mean(axis=0)) @ lattice.cell

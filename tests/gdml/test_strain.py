@@ -1,0 +1,85 @@
+"""Stress of global kernels in periodic cells: what determines it, and that it is right."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from kernel_models import CELL, crystal
+from models import difference
+
+from jaxff import bind, dynamics, gdml, io
+from jaxff.derivatives import observe, stress, virial
+from jaxff.descriptors import smooth_images
+from jaxff.kernels import Kernel, matern52
+from jaxff.linalg import solvers
+from jaxff.potential import add, scale_shift
+from jaxff.system import strain
+
+SYSTEMS = crystal(3)
+DESCRIPTOR = smooth_images(sharpness=30.0 / 3.2**2)
+POTENTIAL = gdml.potential(Kernel(DESCRIPTOR, matern52))
+RNG = np.random.default_rng(0)
+FORCES = RNG.normal(size=(3, 4, 3))
+
+
+def single(systems, index=0):
+    return jax.tree.map(lambda leaf: leaf[index], systems)
+
+
+def fitted(systems, **labels):
+    params = POTENTIAL.init(jax.random.key(0), systems, hyper={"lengthscale": 2.0})
+    return gdml.fit(
+        POTENTIAL, params, {"forces": FORCES, **labels}, solver=solvers.cholesky(),
+        regularization=1e-6,
+    )[0]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def one_cell():
+    return fitted(SYSTEMS)
+
+
+def test_forces_in_one_cell_do_not_determine_the_stress(one_cell, tmp_path):
+    system = single(SYSTEMS)
+    for energy_fn in (
+        bind(POTENTIAL, one_cell),
+        bind(add(POTENTIAL, POTENTIAL), (one_cell, one_cell)),
+        bind(scale_shift(POTENTIAL, 2.0, 0.0), one_cell),
+    ):
+        for quantity in (stress(energy_fn), virial(energy_fn), observe(energy_fn, ["stress"])):
+            with pytest.raises(ValueError, match="Fit it to stress labels, or to frames"):
+                quantity(system)
+    with pytest.raises(ValueError, match="forces in a single cell"):
+        dynamics.run(
+            bind(POTENTIAL, one_cell), system,
+            ensemble=dynamics.npt(1.0, 300.0, 0.0, 0.01, 1000.0), steps=1,
+            temperature=300.0, key=jax.random.key(0),
+        )  # fmt: skip
+    io.save(tmp_path / "model", POTENTIAL, one_cell)
+    assert "stress" in bind(*io.load(tmp_path / "model")).refused
+
+
+def test_strain_derivative(one_cell):
+    """Of a model fitted in several cells, against finite differences to 1e-6 eV/Å³."""
+    growth = jnp.asarray(0.03 * RNG.normal(size=(3, 3, 3)))
+    params = fitted(jax.vmap(strain)(SYSTEMS, growth))
+    assert "one_cell" in one_cell
+    assert "one_cell" not in params
+    energy_fn, system = bind(POTENTIAL, params), single(SYSTEMS, 1)
+    compiled = jax.jit(lambda d: energy_fn(strain(system, d.reshape(3, 3))))
+    volume = abs(np.linalg.det(CELL))
+    found = jax.jit(stress(energy_fn))(system)
+    expected = difference(compiled, np.zeros(9)).reshape(3, 3) / volume
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    assert np.abs(found).max() > 1e-3
+    # Strained and moved by a lattice vector, an atom is where it was.
+    moved = system.replace(positions=system.positions.at[2].add(system.cell[0] - system.cell[2]))
+    np.testing.assert_allclose(jax.jit(stress(energy_fn))(moved), found, atol=1e-10)
+
+
+def test_stress_labels_determine_it():
+    symmetric = RNG.normal(size=(3, 3, 3))
+    symmetric = 0.01 * (symmetric + symmetric.swapaxes(1, 2))
+    params = fitted(SYSTEMS, stress=symmetric)
+    found = jax.jit(jax.vmap(stress(bind(POTENTIAL, params))))(SYSTEMS)
+    np.testing.assert_allclose(found, symmetric, atol=1e-3)

@@ -1,0 +1,74 @@
+"""Data and ideal reference must list the same atoms in the same order and cell."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from crystals import fcc, graphene
+
+from jaxff.kernels.sites import check_frames, in_order_of
+from jaxff.system import System
+
+RNG = np.random.default_rng(0)
+CRYSTAL = fcc(2)
+ORDER = RNG.permutation(32)
+
+
+def frames(reference, count=6, amplitude=0.12, drift=0.8):
+    """Thermal frames that drift, with some atoms moved to other cells."""
+    shape = (count, reference.atom_count, 3)
+    noise = amplitude * RNG.normal(size=shape) + drift * RNG.normal(size=(count, 1, 3))
+    whole = RNG.integers(-1, 2, shape) * np.asarray(reference.pbc)
+    positions = np.asarray(reference.positions) + noise + whole @ np.asarray(reference.cell)
+    cells = np.tile(reference.cell, (count, 1, 1))
+    return System(positions, reference.numbers, cells, np.tile(reference.pbc, (count, 1)))
+
+
+def reordered(system, order):
+    return system.replace(positions=system.positions[order], numbers=system.numbers[order])
+
+
+def test_frames_of_the_reference_pass():
+    check_frames(CRYSTAL, frames(CRYSTAL))
+    sheet = graphene(3, 3, flat=True)
+    check_frames(sheet, frames(sheet))
+
+
+def test_the_order_is_found():
+    data = frames(reordered(CRYSTAL, ORDER))
+    with pytest.raises(ValueError, match=r"not at their sites.*in_order_of"):
+        check_frames(CRYSTAL, data)
+    check_frames(in_order_of(CRYSTAL, data), data)
+
+
+def test_elements_count():
+    alloy = CRYSTAL.replace(numbers=CRYSTAL.numbers.at[:8].set(28))
+    data = frames(reordered(alloy, ORDER))
+    with pytest.raises(ValueError, match=r"atom \d+ has Z = (28|46) in the reference"):
+        check_frames(alloy, data)
+    found = in_order_of(alloy, data)
+    np.testing.assert_array_equal(found.numbers, data.numbers[0])
+    check_frames(found, data)
+
+
+def test_two_exchanged_atoms_are_seen():
+    order = np.arange(32)
+    order[[3, 9]] = 9, 3
+    with pytest.raises(ValueError, match=r"2 atoms .* atom 3 is nearest to site 9 in 6"):
+        check_frames(CRYSTAL, frames(reordered(CRYSTAL, order)))
+
+
+def test_other_atoms_and_cells_are_refused():
+    data = frames(CRYSTAL)
+    with pytest.raises(ValueError, match=r"32 of Z = 46 and 18 of Z = 6"):
+        check_frames(CRYSTAL, frames(graphene(3, 3)))
+    strained = data.replace(cell=data.cell.at[4].multiply(1.02))
+    with pytest.raises(ValueError, match=r"cell changes between frames, by up to .* in frame 4"):
+        check_frames(CRYSTAL, strained)
+    with pytest.raises(ValueError, match=r"is not that of the data"):
+        check_frames(fcc(2, constant=4.0), data)
+    with pytest.raises(ValueError, match=r"give both the same pbc"):
+        check_frames(CRYSTAL, data.replace(pbc=jnp.ones_like(data.pbc).at[:, 0].set(False)))
+    with pytest.raises(ValueError, match=r"the data has none"):
+        check_frames(CRYSTAL, System(data.positions, data.numbers))
+    with pytest.raises(ValueError, match=r"one leading axis"):
+        check_frames(CRYSTAL, CRYSTAL)
