@@ -184,8 +184,7 @@ def _kernel(data: Dataset, train: Dataset, fitting: Fitting, seed: int) -> tuple
 def _ideal(path: Path, data: Dataset) -> System:
     """The first structure of a file; extended XYZ is in the unit of length of the data."""
     if kind(path) == "xyz":
-        keys = {"energy_key": None, "forces_key": None}
-        found = extxyz.read(path, **keys, length_unit=data.length_unit)
+        found = extxyz.read(path, energy_key=None, forces_key=None, length_unit=data.length_unit)
     else:
         found = npz.read(path)
     return jax.tree.map(lambda leaf: leaf[0], found[[0]].systems)

@@ -53,16 +53,20 @@ class _Layout(NamedTuple):
 
 @functools.lru_cache(maxsize=16)
 def _layout(kernel: Kernel) -> _Layout:
-    translations = elements(kernel.translations)
-    found = orbits(kernel.descriptor.permute(translations))
+    generators, permute = kernel.translations, getattr(kernel.descriptor, "permute", None)
+    assert generators is not None
+    assert permute is not None
+    assert kernel.feature_permutations is not None
+    translations = elements(generators)
+    found = orbits(permute(translations))
     order = len(translations)
-    cosets = kernel.descriptor.permute(kernel.cosets)  # (c, d)
+    cosets = permute(kernel.cosets)  # (c, d)
     # x[coset][members]: the signals of a permuted query.
     queries = np.moveaxis(cosets[:, found.members.T], 0, -1)
     orbit, at = np.divmod(found.place, order)
     inverse = np.argsort(cosets, axis=1)
     back = (at * len(found.weights) + orbit)[inverse].T * len(cosets) + np.arange(len(cosets))
-    real, half = frequencies(tuple(cycle_length(row) for row in kernel.translations))
+    real, half = frequencies(tuple(cycle_length(row) for row in generators))
     pairs = np.stack([np.cos(half), -np.sin(half)], axis=1).reshape(-1, order)
     characters = np.concatenate([np.cos(real), pairs])
     counted = np.where(np.arange(order) < len(real), 1.0, 2.0) / order

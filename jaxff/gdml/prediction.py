@@ -12,6 +12,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxff.gdml import fourier
 from jaxff.gdml.expansion import Expansion, RadialKernel
 from jaxff.kernels.algebra import Scaled, Sum, part
+from jaxff.kernels.kernel import Kernel
 from jaxff.kernels.symmetrized import AtomicSum
 from jaxff.system import System, flatten_batch
 from jaxff.types import Array, Float
@@ -151,7 +152,7 @@ def energies(
 ) -> Float[Array, " queries"]:
     """Energies of query features, without the constant."""
     lengthscale = lengthscale.astype(expansion["features"].dtype)
-    if fourier.is_transformed(expansion):
+    if isinstance(kernel, Kernel) and fourier.is_transformed(expansion):
         return _by_blocks(
             kernel,
             expansion,
@@ -174,7 +175,7 @@ def energies_and_gradients(
 ) -> tuple[Array, Array]:
     """Energies and their gradients with respect to the query features."""
     lengthscale = lengthscale.astype(expansion["features"].dtype)
-    if fourier.is_transformed(expansion):
+    if isinstance(kernel, Kernel) and fourier.is_transformed(expansion):
         return _by_blocks(
             kernel, expansion, partial(fourier.block, kernel, lengthscale, expansion), queries
         )
