@@ -112,6 +112,7 @@ def network_alone(potential, params):
     """The same network without the terms of known form; parameters of these are not read."""
     arguments = dict(potential.spec.arguments)
     arguments |= {"repulsion": False, "electrostatics": False, "dispersion": False}
+    arguments["dispersion_tables"] = None
     return bind(networks.spookynet(**arguments), params)
 
 
