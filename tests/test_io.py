@@ -111,6 +111,7 @@ DESCRIPTORS = {
         two_body_width=0.4, softening=0.05,
     ),
     "internal": lambda: descriptors.internal(((0, 1), (0, 2)), ((1, 0, 2),), weighted=False),
+    "smooth_images": lambda: descriptors.smooth_images(sharpness=4.0),
     "soap": lambda: descriptors.soap(
         (1, 8), 3.0, radial_functions=2, max_degree=1, width=0.37, transition_width=0.4
     ),
