@@ -177,7 +177,8 @@ def grid(atoms):
 
 def network_times():
     """Of all forms, with the same random weights."""
-    evaluate, rows, params = jax.jit(energy_and_forces), {form: [] for form in FORMS}, None
+    evaluate = jax.jit(lambda function, *given: energy_and_forces(function)(*given))
+    rows, params = {form: [] for form in FORMS}, None
     for form in FORMS:
         potential = spookynet(nonlocal_attention=form, modules=MODULES, **TERMS)
         for atoms in NETWORK_SIZES:
