@@ -10,7 +10,7 @@ its modules for a molecule. ``rate`` is the slope of log error against log numbe
 The floor that is added to features stays as it is in the library.
 
 Times: CPU seconds of one thread in float32, medians, of the attention alone (64 features, 64
-random ones) with its gradient, and of energy and forces of a network (64 features, one module, no
+random ones) with its gradient, and of energy and forces of a network (64 features, two modules, no
 terms beside it) with either form and without attention, for 125 to 2000 atoms on a jittered grid of
 2.5 Å. ``exponents`` are slopes of log time against log number between the last two sizes.
 The record goes to ``attention.json``, part by part (what is there is not measured again without
@@ -262,6 +262,9 @@ def draw(record):
                 [row["atoms"] for row in rows], [1e3 * row["seconds"] for row in rows], "o-",
                 color=FORMS[form], label=f"{form}, power {power:.2f}",
             )  # fmt: skip
+        sizes = sorted({row["atoms"] for rows in record[part].values() for row in rows})
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.minorticks_off()
         axes.set(xlabel="atoms", ylabel="CPU time, ms", title=part)
     for axes in (left, *others):
         canvas.tidy(axes)
