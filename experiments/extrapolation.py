@@ -25,6 +25,7 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 import numpy as np
+from matplotlib.ticker import LogLocator
 
 import jaxff
 from jaxff import bind, energy_and_forces
@@ -96,6 +97,8 @@ def draw(record, file):
         axes.set(xlabel="temperature of the test geometries (K)", ylabel=labels[place])
         axes.set_xticks(kelvins, [str(k) for k in kelvins])
         axes.minorticks_off()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlim(270, 1700)
         axes.legend(frameon=False, fontsize=8, loc="upper left")
         canvas.tidy(axes)
