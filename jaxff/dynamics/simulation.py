@@ -23,7 +23,7 @@ from jaxff.types import Array, Float
 
 __all__ = ["Simulation"]
 
-_GROWTH, _GROWTH_IN_MOVING_CELLS = 1.25, 2.0
+_GROWTH, _GROWTH_IN_MOVING_CELLS = 1.25, 2.5
 """Room of a list that has overflowed, as a multiple of what it is to hold. What is compressed may
 well be compressed on, and then a compilation costs more than thousands of steps with empty slots;
 at constant volume numbers of neighbours only fluctuate."""
