@@ -12,7 +12,9 @@ molecule is, and lies too high: these are gaps of the method, not of nature. The
 unrestricted, and refused if its :math:`\langle S^2\rangle` is off 2 by more than 0.1. ``silver``
 is Ag3 with charge +1 and -1 by GFN2-xTB (tblite), both without unpaired electrons: two bonds of
 2.5 to 3.0 Å, angles between them of 75 to 180°. At 60° the anion has degenerate orbitals and a
-kink. GFN2 is not made for electron affinities: its gap of 17 eV is too large.
+kink. GFN2 is made for geometries, vibrations and interactions of molecules, not for electrons that
+come and go (Bannwarth et al., J. Chem. Theory Comput. 15, 1652 (2019)): its gap of 18 eV is
+nothing to go by, the way in which it changes is as good as another.
 
 FOLDER gets extended XYZ with energies in eV, forces in eV/Å, charge and unpaired electrons;
 ``geometry`` is the same for both states of a geometry. ``NAME.xyz`` holds random geometries,
