@@ -122,8 +122,11 @@ def main():
         record = json.loads(file.read_text()) if file.exists() else {}
         potential, params = jaxff.io.load(model)
         energy_fn = bind(potential, params)
-        positions, velocities = equilibrated(energy_fn, System(start.positions[0], start.numbers))
-        system = System(positions, start.numbers)
+        # Ethanol is neutral, and has no unpaired electrons.
+        known = {name: 0.0 for name in ("charge", "spin") if name in energy_fn.uses}
+        first = System(start.positions[0], start.numbers, **known)
+        positions, velocities = equilibrated(energy_fn, first)
+        system = System(positions, start.numbers, **known)
         found = record.setdefault(model.stem, {})
         found |= {
             "model": potential.spec.arguments["potentials"][0].builder,

@@ -1,19 +1,22 @@
-"""The pretrained SO3LR at work: a peptide for 100 ps at constant energy, water for 10 ps.
+"""Pretrained models at work: a peptide for 100 ps at constant energy, water for 10 ps.
 
     python experiments/pretrained.py peptide GEOMETRY.xyz [--weights PATH] [--steps N]
     python experiments/pretrained.py water [--weights PATH] [--steps N] [--ewald]
+    python experiments/pretrained.py peptide GEOMETRY.xyz --model spookynet --weights PATH
+        [--charge 0] [--spin 0]
 
-Without PATH the published weights are fetched. ``peptide`` starts at any neutral molecule, for
-example the Ac-Ala3-NHMe of MD22, in the gas phase, all pairs: 5 ps of Langevin dynamics at 300 K,
-then constant energy without motion of the whole; the drift is the slope of a straight line through
-the total energy. In a molecule with a salt bridge, as are the dipeptides of SPICE, a proton may
-cross over, which is counted as a broken bond. ``water`` starts at a frame of 64 molecules in a
+The model is SO3LR, whose published weights are fetched without PATH, or SpookyNet. ``peptide``
+starts at any molecule, neutral and without unpaired electrons unless said otherwise, for example
+the Ac-Ala3-NHMe of MD22, in the gas phase, all pairs: 5 ps of Langevin dynamics at 300 K, then
+constant energy without motion of the whole; the drift is the slope of a straight line through the
+total energy. In a molecule with a salt bridge, as are the dipeptides of SPICE, a proton may cross
+over, which is counted as a broken bond. ``water`` starts at a frame of 64 molecules in a
 cell of 12.44 Å (``$JAXFF_DATA/water_pbe0ts/water_192.npz``): Langevin dynamics at 300 K, of which
 the first fifth does not count, with electrostatics up to 12 Å or, with ``--ewald``, of all images.
 Positions are in float64 around the network in float32. A run is sound if it comes to its end and no
 bond of the first frame is stretched or pressed by half. Frames go to ``pretrained/`` as they come:
 the same command goes on with a run that was interrupted. The record goes to ``pretrained.json``,
-one part for each run.
+one part for each run; names of runs of SpookyNet hold that of the geometry.
 """
 
 import argparse
@@ -44,12 +47,13 @@ from jaxff import System, bind, dynamics, neighbor_list, units
 from jaxff.analysis.geometry import bonds_of, distances
 from jaxff.analysis.radial import radial_distribution
 from jaxff.dynamics.velocities import remove_rotation, remove_translation
-from jaxff.interfaces import so3lr
+from jaxff.interfaces import so3lr, spookynet
 from jaxff.physics import ewald_plan
 
 KELVIN, TIMESTEP, FRICTION, EVERY, CHUNK = 300.0, 0.5, 0.01, 20, 2000  # K, fs, 1/fs, steps, steps
 WARM_UP, SKIN = 10_000, 0.5  # steps, Å
 STEPS = {"peptide": 200_000, "water": 20_000}
+FAR = 12.0  # Å, of electrostatics and dispersion in cells
 OXYGEN = (8, 8)
 HERE = Path(__file__).resolve()
 
@@ -101,9 +105,10 @@ def langevin():
 def peptide(options):
     """Constant energy in the gas phase."""
     atoms = ase.io.read(options.geometry)
-    energy_fn = bind(*so3lr.load(options.weights, long_range_cutoff=None))
-    system = System(atoms.positions, atoms.numbers, charge=0.0, spin=0.0)
-    folder = options.folder / "peptide"
+    load = {"so3lr": so3lr.load, "spookynet": spookynet.load}[options.model]
+    energy_fn = bind(*load(options.weights, long_range_cutoff=None))
+    system = System(atoms.positions, atoms.numbers, charge=options.charge, spin=options.spin)
+    folder = options.folder / options.name
     if (folder / "start.npz").exists():
         start = np.load(folder / "start.npz")
         positions, velocities = start["positions"], start["velocities"]
@@ -126,7 +131,8 @@ def peptide(options):
     total = run["potential_energy"].astype(np.float64) + run["kinetic_energy"]
     drift = dynamics.energy_drift(run["times"], total, system.atom_count)
     return {
-        "formula": atoms.get_chemical_formula(), "atoms": len(atoms), **found,
+        "formula": atoms.get_chemical_formula(), "atoms": len(atoms), "charge": options.charge,
+        "unpaired_electrons": options.spin, **found,
         "drift_mev_per_atom_ps": drift.slope, "standard_error": drift.standard_error,
         "rms_mev_per_atom": float(np.std(total) * 1000 / system.atom_count),
     }  # fmt: skip
@@ -138,9 +144,13 @@ def water(options):
     system = System(
         data.positions[0], data.numbers, data.cell[0], np.ones(3, bool), charge=0.0, spin=0.0
     )
-    plan = ewald_plan(system.cell, width=4.0, accuracy=1e-6) if options.ewald else None
-    energy_fn = bind(*so3lr.load(options.weights, ewald=plan))
-    folder = options.folder / ("water_ewald" if options.ewald else "water")
+    # Charges of SO3LR are Gaussian, those of SpookyNet points.
+    load, shape = {
+        "so3lr": (so3lr.load, {"width": 4.0}), "spookynet": (spookynet.load, {"cutoff": FAR}),
+    }[options.model]  # fmt: skip
+    plan = ewald_plan(system.cell, **shape, accuracy=1e-6) if options.ewald else None
+    energy_fn = bind(*load(options.weights, long_range_cutoff=FAR, ewald=plan))
+    folder = options.folder / options.name
     run, found = timed(
         energy_fn, system, folder, options.steps, ensemble=langevin(), key=jax.random.key(0)
     )
@@ -165,11 +175,24 @@ def water(options):
     }  # fmt: skip
 
 
+def run_name(options):
+    """Of the run, in the record and as a folder."""
+    parts = [options.what] + (["ewald"] if options.ewald else [])
+    if options.model != "so3lr":
+        parts = [options.model, *parts] + ([options.geometry.stem] if options.geometry else [])
+    if options.charge or options.spin:
+        parts += [f"{options.charge:+g}", f"{options.spin:g}_unpaired"]
+    return "_".join(parts)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=sorted(STEPS))
     parser.add_argument("geometry", type=Path, nargs="?", help="of the peptide")
+    parser.add_argument("--model", choices=("so3lr", "spookynet"), default="so3lr")
     parser.add_argument("--weights", type=Path, help="npz file, or folder of the published files")
+    parser.add_argument("--charge", type=float, default=0.0, help="peptide: total charge, e")
+    parser.add_argument("--spin", type=float, default=0.0, help="peptide: unpaired electrons")
     parser.add_argument("--data", default=os.environ.get("JAXFF_DATA", "../shared/data"))
     parser.add_argument("--steps", type=int)
     parser.add_argument("--warm-up", type=int, default=WARM_UP)
@@ -180,16 +203,20 @@ def main():
     if (options.what == "peptide") != (options.geometry is not None):
         parser.error("a geometry belongs to the peptide, and to nothing else")
     options.steps = options.steps or STEPS[options.what]
+    if options.what == "water" and (options.charge or options.spin):
+        parser.error("water is neutral and has no unpaired electrons")
+    if options.weights is None and options.model != "so3lr":
+        parser.error("weights of SpookyNet are not fetched: give --weights")
     options.weights = options.weights or so3lr.download()
+    options.name = run_name(options)
     found = {"peptide": peptide, "water": water}[options.what](options)
     found |= {
         "timestep_fs": TIMESTEP, "date": date.today().isoformat(), "load": os.getloadavg()[0],
         "machine": f"{platform.machine()}, 1 of {os.cpu_count()} cores",
         "versions": {p: version(p) for p in ("jaxff", "jax", "numpy")},
     }  # fmt: skip
-    name = f"{options.what}_ewald" if options.ewald else options.what
     record = json.loads(options.record.read_text()) if options.record.exists() else {}
-    options.record.write_text(json.dumps(record | {name: found}, indent=1) + "\n")
+    options.record.write_text(json.dumps(record | {options.name: found}, indent=1) + "\n")
     print(json.dumps({k: v for k, v in found.items() if k != "radial_distribution"}, indent=1))
 
 
