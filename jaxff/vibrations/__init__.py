@@ -3,6 +3,7 @@
 from jaxff.vibrations.animation import write_modes
 from jaxff.vibrations.from_potential import modes_of
 from jaxff.vibrations.normal_modes import NormalModes, normal_modes, rigid_motions
+from jaxff.vibrations.phonons import PhononModes, Phonons, phonons
 from jaxff.vibrations.spectra import (
     Peaks,
     Spectrum,
@@ -16,6 +17,8 @@ from jaxff.vibrations.thermochemistry import Thermochemistry, harmonic, ideal_ga
 __all__ = [
     "NormalModes",
     "Peaks",
+    "PhononModes",
+    "Phonons",
     "Spectrum",
     "Thermochemistry",
     "density_of_states",
@@ -24,6 +27,7 @@ __all__ = [
     "ideal_gas",
     "modes_of",
     "normal_modes",
+    "phonons",
     "project",
     "rigid_motions",
     "undo_verlet",
