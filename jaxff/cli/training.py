@@ -183,13 +183,12 @@ def _kernel(data: Dataset, train: Dataset, fitting: Fitting, seed: int) -> tuple
 
 def _ideal(path: Path, data: Dataset) -> System:
     """The first structure of a file; extended XYZ is in the unit of length of the data."""
-    if poscar.is_poscar(path):
-        return poscar.read(path)
-    if kind(path) == "xyz":
-        found = extxyz.read(path, energy_key=None, forces_key=None, length_unit=data.length_unit)
+    found = kind(path)
+    if found == "xyz":
+        frames = extxyz.read(path, energy_key=None, forces_key=None, length_unit=data.length_unit)
     else:
-        found = npz.read(path)
-    return jax.tree.map(lambda leaf: leaf[0], found[[0]].systems)
+        frames = poscar.read(path) if found == "poscar" else npz.read(path)
+    return jax.tree.map(lambda leaf: leaf[0], frames[[0]].systems)
 
 
 def _permutations(

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from jaxff.system import System
+from jaxff.data.dataset import Dataset
 
 __all__ = ["is_poscar", "read"]
 
@@ -19,8 +19,10 @@ def is_poscar(path: str | os.PathLike) -> bool:
     return name.startswith(_NAMES) or name.endswith((".vasp", *(f".{end}" for end in _NAMES)))
 
 
-def read(path: str | os.PathLike) -> System:
-    """The structure of a POSCAR in Å, periodic in all three directions; velocities are left out.
+def read(path: str | os.PathLike) -> Dataset:
+    """The structure of a POSCAR in Å, periodic in all three directions, as a single frame.
+
+    It has no labels; velocities are left out.
 
     Args:
         path: The file, with a line of element symbols (VASP 5): older files do not say which atoms
@@ -36,13 +38,20 @@ def read(path: str | os.PathLike) -> System:
         raise FileNotFoundError(f"{path}: no such file")
     _require_symbols(path)
     try:
-        atoms = ase.io.read(path, format="vasp")
+        atoms = ase.io.read(os.fspath(path), format="vasp")
     except (ValueError, IndexError, TypeError, KeyError, RuntimeError, OSError) as error:
         raise ValueError(f"{path}: not readable as POSCAR: {error!r}") from error
     assert not isinstance(atoms, list)
     if not len(atoms) or not np.isfinite(atoms.positions).all():
         raise ValueError(f"{path}: a POSCAR of finite coordinates is expected")
-    return System(atoms.positions, np.asarray(atoms.numbers, np.int32), atoms.cell.array)
+    return Dataset(
+        numbers=atoms.numbers.astype(np.int64),
+        positions=atoms.positions[None],
+        cell=atoms.cell.array[None],
+        pbc=np.ones(3, bool),
+        name=os.path.basename(path),
+        source=str(path),
+    )
 
 
 def _require_symbols(path: str | os.PathLike) -> None:

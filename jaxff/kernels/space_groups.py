@@ -25,8 +25,8 @@ def primitive_cell(reference: System, *, tolerance: float = 1e-3) -> Float[np.nd
         tolerance: How far atoms may be from ideal positions, in Å.
 
     Returns:
-        Lattice vectors of the periodic directions, in the orientation of the reference; in the
-        place of the others unit vectors normal to them.
+        Right-handed lattice vectors of the periodic directions, in the orientation of the
+        reference; in the place of the others unit vectors normal to them.
 
     Raises:
         ValueError: If the reference has no cell or no symmetry can be found.
@@ -55,7 +55,8 @@ def primitive_cell(reference: System, *, tolerance: float = 1e-3) -> Float[np.nd
             f"the {len(pure)} translations found to {tolerance} Å are not those of a lattice: give "
             "more exact positions, or change the tolerance"
         )
-    return np.linalg.solve(repeats, cell)
+    result = np.linalg.solve(repeats, cell)
+    return result if np.linalg.det(result) > 0.0 else -result
 
 
 def reference_of(

@@ -68,7 +68,7 @@ class Supercell:
         turns = np.asarray(points, np.float64) @ self.repeats.T
         # Along directions that do not repeat nothing does: only waves within the others are exact.
         turns = np.where(self.pbc, turns, 0.0)
-        return (np.abs(turns - np.round(turns)) < 1e-6).all(axis=-1)
+        return np.max(np.abs(turns - np.round(turns)), axis=-1) < 1e-6
 
     @cached_property
     def commensurate_points(self) -> Float[np.ndarray, "cells 3"]:

@@ -28,10 +28,11 @@ def test_fractional_coordinates_and_scale(tmp_path):
     path.write_text(TEXT)
     found = poscar.read(path)
     cell = 2.0 * np.array([[2.0, 0, 0], [0, 2.1, 0], [0.5, 0, 2.2]])
-    np.testing.assert_allclose(found.cell, cell)
-    np.testing.assert_allclose(found.positions[2], np.array([0.5, 0, 0.5]) @ cell)
+    np.testing.assert_allclose(found.cell[0], cell)
+    np.testing.assert_allclose(found.positions[0, 2], np.array([0.5, 0, 0.5]) @ cell)
     np.testing.assert_array_equal(found.numbers, [11, 11, 17, 17])
     assert np.all(found.pbc)
+    assert (len(found), dict(found.values)) == (1, {})
 
 
 def test_what_ase_writes_is_read_back(tmp_path):
@@ -39,8 +40,8 @@ def test_what_ase_writes_is_read_back(tmp_path):
     atoms = Atoms(sheet.numbers, sheet.positions, cell=np.asarray(sheet.cell), pbc=True)
     ase.io.write(tmp_path / "sheet.vasp", atoms, direct=True)
     found = poscar.read(tmp_path / "sheet.vasp")
-    np.testing.assert_allclose(found.positions, sheet.positions, atol=1e-8)
-    np.testing.assert_allclose(found.cell, sheet.cell, atol=1e-8)
+    np.testing.assert_allclose(found.positions[0], sheet.positions, atol=1e-8)
+    np.testing.assert_allclose(found.cell[0], sheet.cell, atol=1e-8)
 
 
 @pytest.mark.parametrize(
