@@ -7,9 +7,10 @@ MODEL is a model file of jaxff (.safetensors) or sGDML (.npz), START a geometry 
 number of beads runs at ``--temperature``, the first fifth does not count; energies are means with
 standard errors from the correlation time. i-PI (3.3, ``pip install ipi``, an interpreter of its own
 is fine) runs its PILE-L thermostat with the forces of the same model through a socket, served by
-:class:`jaxff.interfaces.ase.JaxffCalculator` and ASE's ``SocketClient``. With ``--segments`` vibrational densities of
-states by ring-polymer dynamics (constant energy, from that many starts of the thermostat) follow,
-with one bead and with the most beads. The record, renewed model by model, goes to ``path_integrals.json``, the figure to ``path_integrals_MODEL.png``.
+:class:`jaxff.interfaces.ase.JaxffCalculator` and ASE's ``SocketClient``. ``--segments`` adds
+vibrational spectra by ring-polymer dynamics (constant energy, from that many starts of the
+thermostat) with one bead and with the most beads. The record, renewed model by model, goes to
+``path_integrals.json``, the figure to ``path_integrals_MODEL.png``.
 """
 
 import argparse
