@@ -56,7 +56,7 @@ FILES = {
     "Si": "mlearn/Si_aimd_64_0.npz", "CO2": "co2_ni100/co2_ni100_val.npz",
 }  # fmt: skip
 BULK = {"Li": ("bcc", 3), "Mo": ("bcc", 3), "Si": ("diamond", 2)}
-LENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # 1/Å
+LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # 1/Å
 REGULARIZATION, MOST_TESTED = 1e-10, 300
 SYMMETRIES = ("none", "translations", "full")
 

@@ -32,6 +32,9 @@ import numpy as np
 
 from jaxff import units
 from jaxff.derivatives import forces
+from jaxff.descriptors.inverse_distances import InverseDistances
+from jaxff.descriptors.periodic import SmoothImages, warn_of_ties
+from jaxff.gdml.potential import KernelPotential
 from jaxff.kernels.space_groups import primitive_cell
 from jaxff.neighbors import Neighbors, neighbor_list
 from jaxff.potential import EnergyFn, as_pytree
@@ -178,8 +181,9 @@ def phonons(
         tolerance: How far atoms may be from ideal positions, in Å.
 
     Warns:
-        UserWarning: If a force is larger than ``max_force``, or force constants that should be
-            equal differ by more than 0.1 % of the largest.
+        UserWarning: If a force is larger than ``max_force``, force constants that should be equal
+            differ by more than 0.1 % of the largest, or the descriptor of a kernel has kinks at
+            this lattice.
 
     Raises:
         ValueError: If the system is no single crystal, the primitive cell does not fit into it, or
@@ -197,6 +201,7 @@ def phonons(
     if neighbors is None and cutoffs:
         neighbors = neighbor_list(cutoffs).allocate(supercell)
     moved = np.arange(len(crystal.kinds)) if average else crystal.representatives
+    _warn_of_kinks(energy_fn, supercell)
     energy_fn = as_pytree(energy_fn)
     pull, pulled = _derivatives(energy_fn, supercell, neighbors, jnp.asarray(moved))
     constants = np.asarray(pulled, np.float64)
@@ -247,6 +252,15 @@ def _derivatives(
     rows = jax.lax.map(along, jnp.arange(3 * len(moved)), batch_size=_TOGETHER)
     rows = rows.reshape(len(moved), 3, *system.positions.shape)
     return pull(system.positions), jnp.swapaxes(rows, 1, 2)
+
+
+def _warn_of_kinks(energy_fn: EnergyFn, supercell: System) -> None:
+    """Of pairs with two nearest images, where sharp descriptors of all pairs have no derivative."""
+    potential = getattr(energy_fn, "potential", None)
+    if isinstance(potential, KernelPotential):
+        descriptor = getattr(potential.kernel, "descriptor", None)
+        if isinstance(descriptor, InverseDistances) and not isinstance(descriptor, SmoothImages):
+            warn_of_ties(supercell)
 
 
 def _warn(found: Phonons, max_force: float, average: bool) -> None:

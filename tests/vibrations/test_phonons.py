@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from crystals import fcc, graphene, supercell
+from kernel_models import Case, random_params
 
 from jaxff import System, bind, neighbor_list, physics, units
 from jaxff.derivatives import forces
+from jaxff.descriptors import nearest_images, smooth_images
+from jaxff.kernels import Kernel, crystal_group, matern52
 from jaxff.vibrations import phonons
 
 EPSILON, SIGMA, CUTOFF, CONSTANT = 0.0104, 3.4, 7.0, 5.25
@@ -195,6 +198,42 @@ def test_what_translations_do_not_keep_is_averaged():
         pytest.warns(UserWarning, match=r"no stationary point: the largest force is 0\.173"),
     ):
         phonons(uneven, system, 3.0 * np.eye(3))
+
+
+def model_of(kernel, systems):
+    """A kernel potential with some coefficients."""
+    potential, params = random_params(Case(kernel, 3.0, systems))
+    return bind(potential, params)
+
+
+def test_a_symmetric_kernel_has_the_phonons_of_its_supercell():
+    """Ideal sheets, where many pairs tie; the group makes forces vanish."""
+    ideal = graphene(2, 2)
+    noise = 0.1 * np.random.default_rng(0).normal(size=(2, 8, 3))
+    systems = System(
+        np.asarray(ideal.positions) + noise, ideal.numbers, *(np.stack([x, x]) for x in
+        (ideal.cell, ideal.pbc)),
+    )  # fmt: skip
+    group = crystal_group(ideal)
+    kernel = Kernel(smooth_images(systems), matern52, group.permutations, group.translations)
+    energy_fn = model_of(kernel, systems)
+    found = phonons(energy_fn, ideal)
+    largest = np.abs(found.force_constants).max()
+    assert max(found.largest_force, found.asymmetry, found.sum_rule) < 1e-9 * largest
+    modes = found.modes(found.commensurate_points)
+    gamma = np.flatnonzero(np.abs(modes.points).sum(axis=1) < 1e-9)[0]
+    still = np.sort(np.abs(modes.frequencies[gamma]))[:3]
+    np.testing.assert_allclose(still, 0.0, atol=1e-4 * np.abs(modes.frequencies).max())
+
+
+def test_sharp_descriptors_are_warned_of():
+    chain = supercell(np.diag([3.0, 9.0, 9.0]), [(0.0, 0.0, 0.0)], 6, (2, 1, 1))
+    systems = jax.tree.map(lambda x: jnp.stack([x, x]), chain)
+    moved = systems.positions.at[:, 0, 0].add(jnp.asarray([0.1, 0.3]))
+    energy_fn = model_of(Kernel(nearest_images, matern52), systems.replace(positions=moved))
+    # Warnings are errors here: the derivatives need not be compiled.
+    with pytest.raises(UserWarning, match="100 % of the pairs of geometry 0 have two nearest"):
+        phonons(energy_fn, chain, np.diag([3.0, 9.0, 9.0]))
 
 
 def test_refuses():
