@@ -54,7 +54,7 @@ def band_path(
         raise ValueError(f"a path has at least 2 points, got {points}")
     try:
         found = Cell(np.asarray(cell, float)).bandpath(
-            path, npoints=points, pbc=np.broadcast_to(pbc, 3)
+            path, npoints=points, pbc=np.broadcast_to(pbc, 3).tolist()
         )
     except (RuntimeError, KeyError, ValueError, NotImplementedError, AssertionError) as error:
         asked = "usual path" if path is None else f"path {path!r}"

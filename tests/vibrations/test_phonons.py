@@ -7,7 +7,7 @@ import pytest
 from crystals import fcc, graphene, supercell
 from kernel_models import Case, random_params
 
-from jaxff import System, bind, neighbor_list, physics, units
+from jaxff import System, bind, gdml, neighbor_list, physics, units
 from jaxff.derivatives import forces
 from jaxff.descriptors import nearest_images, smooth_images
 from jaxff.kernels import Kernel, crystal_group, matern52
@@ -200,12 +200,6 @@ def test_what_translations_do_not_keep_is_averaged():
         phonons(uneven, system, 3.0 * np.eye(3))
 
 
-def model_of(kernel, systems):
-    """A kernel potential with some coefficients."""
-    potential, params = random_params(Case(kernel, 3.0, systems))
-    return bind(potential, params)
-
-
 def test_a_symmetric_kernel_has_the_phonons_of_its_supercell():
     """Ideal sheets, where many pairs tie; the group makes forces vanish."""
     ideal = graphene(2, 2)
@@ -216,8 +210,7 @@ def test_a_symmetric_kernel_has_the_phonons_of_its_supercell():
     )  # fmt: skip
     group = crystal_group(ideal)
     kernel = Kernel(smooth_images(systems), matern52, group.permutations, group.translations)
-    energy_fn = model_of(kernel, systems)
-    found = phonons(energy_fn, ideal)
+    found = phonons(bind(*random_params(Case(kernel, 3.0, systems))), ideal)
     largest = np.abs(found.force_constants).max()
     assert max(found.largest_force, found.asymmetry, found.sum_rule) < 1e-9 * largest
     modes = found.modes(found.commensurate_points)
@@ -230,7 +223,11 @@ def test_sharp_descriptors_are_warned_of():
     chain = supercell(np.diag([3.0, 9.0, 9.0]), [(0.0, 0.0, 0.0)], 6, (2, 1, 1))
     systems = jax.tree.map(lambda x: jnp.stack([x, x]), chain)
     moved = systems.positions.at[:, 0, 0].add(jnp.asarray([0.1, 0.3]))
-    energy_fn = model_of(Kernel(nearest_images, matern52), systems.replace(positions=moved))
+    potential = gdml.potential(Kernel(nearest_images, matern52))
+    references = systems.replace(positions=moved)
+    energy_fn = bind(
+        potential, potential.init(jax.random.key(0), references, hyper={"lengthscale": 3.0})
+    )
     # Warnings are errors here: the derivatives need not be compiled.
     with pytest.raises(UserWarning, match="100 % of the pairs of geometry 0 have two nearest"):
         phonons(energy_fn, chain, np.diag([3.0, 9.0, 9.0]))
