@@ -62,23 +62,24 @@ SYMMETRIES = ("none", "translations", "full")
 
 
 def ideal_of(name, data, folder):
-    """The group of the ideal structure, in the order of the data."""
+    """The ideal structure in the order of the data, and its group."""
     systems = data.systems
     if name in BULK:
         kind, repeats = BULK[name]
         side = float(data.cell[0, 0, 0]) / repeats
         ideal = bulk(name, kind, a=side, cubic=True).repeat(repeats)
-        return crystal_group(in_order_of(system_of(ideal), systems))
+        ideal = in_order_of(system_of(ideal), systems)
+        return ideal, crystal_group(ideal)
     if name == "CO2":
         slab = nickel(data)
-        return host_group(slab, np.arange(3, 39), own=np.array([[0, 1, 2], [1, 0, 2]]))
+        return slab, host_group(slab, np.arange(3, 39), own=np.array([[0, 1, 2], [1, 0, 2]]))
     ideal = system_of(ase.io.read(folder / f"{name}_ideal.xyz"))
     if name == "graphene":
-        return crystal_group(in_order_of(ideal, systems), tolerance=1e-2)
+        return ideal, crystal_group(ideal)
     carbon, ring = np.arange(50), data.positions[:, 50:]
     flat = ideal.replace(positions=flattened(np.asarray(ideal.positions), np.asarray(ideal.cell)))
     own = permutations.recover(System(ring, data.numbers[50:]))
-    return host_group(flat, carbon, own=own)
+    return flat, host_group(flat, carbon, own=own)
 
 
 def flattened(positions, cell):
@@ -201,7 +202,7 @@ def main():
     record = json.loads(options.record.read_text()) if options.record.exists() else {}
     for name in options.names:
         data = npz.read(DATA / FILES[name] if name in FILES else options.folder / f"{name}.npz")
-        group = ideal_of(name, data, options.folder)
+        _, group = ideal_of(name, data, options.folder)
         entry = record.setdefault(name, {"runs": []})
         entry |= {
             "group": str(group), "date": date.today().isoformat(),
