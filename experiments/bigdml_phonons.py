@@ -48,14 +48,18 @@ def fitted(name, data, group, options):
     return bind(potential, params)
 
 
-def by_displacements(pull, ideal, crystal, points):
-    """Frequencies in THz from forces of displaced supercells, in the order of the data."""
+def by_displacements(pull, ideal, crystal, points, symmetric=True):
+    """Frequencies in THz from forces of displaced supercells, in the order of the data.
+
+    Of models that do not have the crystal's point symmetry phonopy must not suppose it.
+    """
     own = crystal.representatives
     cell = PhonopyAtoms(
         numbers=crystal.numbers[own], positions=crystal.positions[own], cell=crystal.cell,
         masses=units.masses(crystal.numbers[own]),
     )  # fmt: skip
-    other = phonopy.Phonopy(cell, crystal.repeats.T, primitive_matrix=np.eye(3), log_level=0)
+    other = phonopy.Phonopy(cell, crystal.repeats.T, primitive_matrix=np.eye(3), log_level=0,
+                            is_symmetry=symmetric)  # fmt: skip
     other.generate_displacements(distance=DISTANCE, is_plusminus=True)
     lattice = lattice_of(ideal.cell, ideal.pbc)
     places = nearest_distances(np.asarray(ideal.positions), other.supercell.positions, lattice)
@@ -108,7 +112,11 @@ def main():
     exact = found.frequencies(points)
     compiled = jax.jit(lambda model, r: forces(model)(ideal.replace(positions=r)))
     displaced, moves = by_displacements(
-        lambda r: np.asarray(compiled(model, r)), ideal, found.crystal, points
+        lambda r: np.asarray(compiled(model, r)),
+        ideal,
+        found.crystal,
+        points,
+        options.symmetry == "full",
     )
     gamma = exact[np.argmin(np.abs(points).sum(axis=1))]
     entry = {
