@@ -1,14 +1,16 @@
 """Path integrals of a molecule by our integrator, with more and more beads, and by i-PI.
 
     python experiments/path_integrals.py MODEL START.xyz [--beads 1 2 4 8 16 32] [--steps 40000]
-        [--ipi PATH/OF/i-pi --ipi-beads 8 --ipi-steps 4000]
+        [--ipi PATH/OF/i-pi --ipi-beads 8 --ipi-steps 4000] [--segments 40]
 
 MODEL is a model file of jaxff (.safetensors) or sGDML (.npz), START a geometry that ASE reads. Each
 number of beads runs at ``--temperature``, the first fifth does not count; energies are means with
 standard errors from the correlation time. i-PI (3.3, ``pip install ipi``, an interpreter of its own
 is fine) runs its PILE-L thermostat with the forces of the same model through a socket, served by
-:class:`jaxff.interfaces.ase.JaxffCalculator` and ASE's ``SocketClient``. The record, renewed model
-by model, goes to ``path_integrals.json``, the figure to ``path_integrals_MODEL.png``.
+:class:`jaxff.interfaces.ase.JaxffCalculator` and ASE's ``SocketClient``. ``--segments`` adds
+vibrational spectra by ring-polymer dynamics (constant energy, from that many starts of the
+thermostat) with one bead and with the most beads. The record, renewed model by model, goes to
+``path_integrals.json``, the figure to ``path_integrals_MODEL.png``.
 """
 
 import argparse
@@ -37,7 +39,7 @@ import numpy as np
 from ase.calculators.socketio import SocketClient
 
 import jaxff
-from jaxff import analysis, bind, dynamics, elements
+from jaxff import analysis, bind, dynamics, elements, units, vibrations
 from jaxff.interfaces import sgdml
 from jaxff.interfaces.ase import JaxffCalculator, system_of
 from jaxff.report import canvas
@@ -102,6 +104,23 @@ def ours(energy_fn, system, beads, options):
         "conserved_slope_mev_per_ps":
             float(np.polyfit(run.times, run.conserved_energy.sum(axis=0), 1)[0] * 1e6),
         "cpu_s": seconds, "cpu_us_per_bead_and_step": 1e6 * seconds / options.steps / beads,
+    }  # fmt: skip
+
+
+def vibrations_of_rings(energy_fn, system, beads, options):
+    """Highest peaks of the density of states of centroids, from runs at constant energy."""
+    segments = dynamics.ring_polymers(
+        energy_fn, system, timestep=TIMESTEP, temperature=options.temperature, beads=beads,
+        starts=options.segments, steps=2000, thermalize=400, every=8, key=jax.random.key(beads),
+    )  # fmt: skip
+    velocities = np.array([analysis.centroids(segment).velocities for segment in segments])
+    masses = units.masses(np.asarray(system.numbers))
+    spectrum = vibrations.density_of_states(velocities, masses, 8 * TIMESTEP, resolution=40.0)
+    peaks = vibrations.find_peaks(spectrum)
+    return {
+        "beads": beads, "starts": options.segments, "resolution_per_cm": 40.0,
+        "peaks_per_cm": peaks.wavenumbers.round(1).tolist(),
+        "heights": peaks.heights.round(5).tolist(),
     }  # fmt: skip
 
 
@@ -189,6 +208,7 @@ def main():
     parser.add_argument("--beads", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--steps", type=int, default=40_000)
     parser.add_argument("--temperature", type=float, default=300.0)
+    parser.add_argument("--segments", type=int, default=0)
     parser.add_argument("--ipi", help="executable i-pi")
     parser.add_argument("--ipi-beads", type=int, default=8)
     parser.add_argument("--ipi-steps", type=int, default=4000)
@@ -206,6 +226,11 @@ def main():
         "versions": {p: version(p) for p in ("jaxff", "jax", "numpy", "ase")},
         "runs": [ours(energy_fn, least.system, beads, options) for beads in options.beads],
     }  # fmt: skip
+    if options.segments:
+        found["ring_polymer_spectra"] = [
+            vibrations_of_rings(energy_fn, least.system, beads, options)
+            for beads in (1, max(options.beads))
+        ]
     if options.ipi:
         atoms.positions = np.asarray(least.system.positions)
         found["ipi"] = by_ipi(energy_fn, atoms, options)

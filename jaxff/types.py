@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Complex, Float, Int, PyTree
 
-__all__ = ["Array", "Bool", "Float", "Int", "Outputs", "Params", "PyTree"]
+__all__ = ["Array", "Bool", "Complex", "Float", "Int", "Outputs", "Params", "PyTree"]
 
 Params = PyTree[Any, "..."]
 """Parameters of a potential: any pytree of arrays."""

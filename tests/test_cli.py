@@ -707,7 +707,17 @@ def test_md_refuses(options, words, folder, tmp_path, capsys):
 
 
 def test_help_documents_every_option(capsys):
-    for command in ("quickstart", "fit", "train", "evaluate", "md", "relax", "modes", "info"):
+    for command in (
+        "quickstart",
+        "fit",
+        "train",
+        "evaluate",
+        "md",
+        "relax",
+        "modes",
+        "phonons",
+        "info",
+    ):
         with pytest.raises(SystemExit) as stop:
             run(command, "--help")
         assert stop.value.code == 0

@@ -2,10 +2,19 @@
 
 from jaxff.analysis.geometry import angles, dihedrals, distances, histogram, topology
 from jaxff.analysis.lifetimes import Lifetimes, lifetimes
-from jaxff.analysis.motion import Diffusion, diffusion, mean_square_displacement
+from jaxff.analysis.motion import (
+    Arrhenius,
+    Diffusion,
+    arrhenius,
+    diffusion,
+    mean_square_displacement,
+    velocity_autocorrelation,
+)
 from jaxff.analysis.path_integrals import (
+    Correlation,
     QuantumEnergies,
     centroids,
+    kubo_autocorrelation,
     quantum_energies,
     radius_of_gyration,
 )
@@ -21,6 +30,8 @@ from jaxff.analysis.statistics import (
 )
 
 __all__ = [
+    "Arrhenius",
+    "Correlation",
     "Diffusion",
     "Estimate",
     "Lifetimes",
@@ -28,6 +39,7 @@ __all__ = [
     "RadialDistribution",
     "Survival",
     "angles",
+    "arrhenius",
     "blocking",
     "centroids",
     "correlation_time",
@@ -37,6 +49,7 @@ __all__ = [
     "estimate",
     "histogram",
     "inefficiency",
+    "kubo_autocorrelation",
     "lifetimes",
     "mean_square_displacement",
     "quantum_energies",
@@ -46,4 +59,5 @@ __all__ = [
     "survival",
     "time_to_failure",
     "topology",
+    "velocity_autocorrelation",
 ]

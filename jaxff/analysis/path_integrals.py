@@ -8,16 +8,25 @@ Reference:
     about the centroid).
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxff import dynamics, units
+from jaxff.analysis.motion import velocity_autocorrelation
 from jaxff.dynamics import Trajectory
 from jaxff.types import Float
 
-__all__ = ["QuantumEnergies", "centroids", "quantum_energies", "radius_of_gyration"]
+__all__ = [
+    "Correlation",
+    "QuantumEnergies",
+    "centroids",
+    "kubo_autocorrelation",
+    "quantum_energies",
+    "radius_of_gyration",
+]
 
 
 class QuantumEnergies(NamedTuple):
@@ -33,6 +42,20 @@ class QuantumEnergies(NamedTuple):
     potential: Float[np.ndarray, " frames"]
     primitive_kinetic: Float[np.ndarray, " frames"]
     virial_kinetic: Float[np.ndarray, " frames"]
+
+
+class Correlation(NamedTuple):
+    """A time correlation function and the standard error of each of its values.
+
+    Attributes:
+        times: Lags in fs.
+        values: Å²/fs² for velocities.
+        standard_errors: From the spread over starts.
+    """
+
+    times: Float[np.ndarray, " lags"]
+    values: Float[np.ndarray, " lags"]
+    standard_errors: Float[np.ndarray, " lags"]
 
 
 def quantum_energies(trajectory: Trajectory, temperature: float) -> QuantumEnergies:
@@ -100,6 +123,41 @@ def centroids(trajectory: Trajectory) -> Trajectory:
         half_step_kinetic_energy=None,
         conserved_energy=None,
     )
+
+
+def kubo_autocorrelation(segments: Iterable[Trajectory], *, atoms: Any = None) -> Correlation:
+    r"""Quantum velocity autocorrelation in the approximation of ring-polymer dynamics.
+
+    The autocorrelation of the velocities of centroids approximates that of Kubo,
+    :math:`\frac1{\beta Z}\int_0^\beta d\lambda\, \mathrm{tr}[e^{-(\beta-\lambda)H} v\,
+    e^{-\lambda H} v(t)]`: exact for harmonic potentials, for classical particles, and at short
+    times. A third of its integral is the diffusion coefficient.
+
+    Args:
+        segments: Runs of the same length at constant energy, from starts that a thermostat made:
+            those of :func:`jaxff.dynamics.ring_polymers`.
+        atoms: Which atoms count, as indices or a mask; by default all.
+
+    Raises:
+        ValueError: If there are fewer than two, they have no beads, or other frames.
+
+    Reference:
+        Craig & Manolopoulos, J. Chem. Phys. 121, 3368 (2004), doi:10.1063/1.1777575.
+    """
+    found, times = [], None
+    for segment in segments:
+        lags = segment.times - segment.times[0]
+        if times is not None and (lags.shape != times.shape or not np.allclose(lags, times)):
+            raise ValueError(
+                f"segments must have the same times, got {len(times)} frames and {len(lags)}"
+            )
+        times = lags
+        found.append(velocity_autocorrelation(centroids(segment).velocities, atoms=atoms))
+    if times is None or len(found) < 2:
+        raise ValueError(f"errors need at least 2 segments, got {len(found)}")
+    values = np.array(found)
+    error = values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    return Correlation(times, values.mean(axis=0), error)
 
 
 def radius_of_gyration(trajectory: Trajectory) -> Float[np.ndarray, "frames atoms"]:

@@ -91,6 +91,7 @@ def _commands() -> dict[str, Callable[..., Any]]:
     from jaxff.cli.info import info
     from jaxff.cli.md import md
     from jaxff.cli.modes import modes
+    from jaxff.cli.phonons import phonons
     from jaxff.cli.quickstart import quickstart
     from jaxff.cli.relax import relax
     from jaxff.cli.train import train
@@ -103,6 +104,7 @@ def _commands() -> dict[str, Callable[..., Any]]:
         "md": md,
         "relax": relax,
         "modes": modes,
+        "phonons": phonons,
         "info": info,
     }
 

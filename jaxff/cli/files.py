@@ -14,6 +14,7 @@ from jaxff import elements, io
 from jaxff.cli.console import warn
 from jaxff.data import Dataset, extxyz, npz
 from jaxff.data.archive import members
+from jaxff.data.poscar import is_poscar
 from jaxff.elements import formula
 from jaxff.gdml.potential import KernelPotential
 from jaxff.interfaces import sgdml
@@ -129,7 +130,7 @@ def symbols(numbers: Any) -> str:
 
 
 def kind(path: Path) -> str:
-    """``"npz"``, ``"xyz"`` or ``"safetensors"``, by suffix.
+    """``"npz"``, ``"xyz"``, ``"safetensors"`` or ``"poscar"``, by name.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -137,13 +138,16 @@ def kind(path: Path) -> str:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}")
+    if is_poscar(path):
+        return "poscar"
     suffix = path.suffix.lower()
     if suffix in _XYZ:
         return "xyz"
     if suffix in (".npz", ".safetensors"):
         return suffix[1:]
     raise ValueError(
-        f"{path}: expected a file .npz, .xyz, .extxyz or .safetensors, got {suffix or 'no suffix'}"
+        f"{path}: expected a file .npz, .xyz, .extxyz, .safetensors or POSCAR, got "
+        f"{suffix or 'no suffix'}"
     )
 
 
@@ -157,6 +161,8 @@ def read_data(path: Path, reading: Reading) -> Dataset:
     found = kind(path)
     if found == "safetensors":
         raise ValueError(f"{path}: expected a data set, but the file is a model")
+    if found == "poscar":
+        raise ValueError(f"{path}: expected a data set with labels, but a POSCAR holds none")
     if found == "npz":
         return npz.read(
             path,
@@ -208,7 +214,7 @@ def load_model(path: Path, units: ModelUnits) -> LoadedModel:
         FileNotFoundError: If there is no such file.
     """
     found = kind(path)
-    if found == "xyz":
+    if found in ("xyz", "poscar"):
         raise ValueError(f"{path}: expected a model, but the file is a data set")
     if found == "safetensors":
         potential, params = io.load(path)

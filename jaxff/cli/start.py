@@ -13,7 +13,7 @@ import numpy as np
 from jaxff import dynamics, report
 from jaxff.cli.console import say, warn
 from jaxff.cli.files import LoadedModel, Reading, kind, read_data
-from jaxff.data import Dataset, extxyz
+from jaxff.data import Dataset, extxyz, poscar
 from jaxff.system import System
 from jaxff.vibrations import NormalModes, modes_of
 
@@ -39,7 +39,7 @@ class Start:
 def read_start(
     path: Path, reading: Reading, model: LoadedModel, frame: int | None, *, quiet: bool = False
 ) -> Start:
-    """A frame of a data set, or of an extended XYZ file that need not have labels.
+    """A frame of a data set, of an extended XYZ file that need not have labels, or a POSCAR.
 
     Without a number, the frame of lowest energy where the file has energies, and the first frame
     where it has none; it is named unless ``quiet``.
@@ -48,7 +48,10 @@ def read_start(
         ValueError: If there is no such frame, or the model is made for other atoms.
         FileNotFoundError: If there is no such file.
     """
-    if kind(path) == "xyz" and reading.energy_key is None and reading.forces_key is None:
+    found = kind(path)
+    if found == "poscar":
+        data = poscar.read(path)
+    elif found == "xyz" and reading.energy_key is None and reading.forces_key is None:
         data = extxyz.read(
             path,
             energy_key=None,

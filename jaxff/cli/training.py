@@ -14,7 +14,7 @@ from jaxff import gdml, units
 from jaxff.cli.console import progress, say, warn
 from jaxff.cli.files import kind
 from jaxff.cli.solving import Solving, build_solver
-from jaxff.data import Dataset, extxyz, npz
+from jaxff.data import Dataset, extxyz, npz, poscar
 from jaxff.data.splits import Split
 from jaxff.descriptors import inverse_distances, smooth_images
 from jaxff.interfaces import sgdml
@@ -43,7 +43,7 @@ class Fitting:
     symmetry: Literal["recovered", "crystal", "none"] = "recovered"
     """Permutations of equivalent atoms: recovered from the geometries or named by the file, those of the crystal in --reference, with a smooth descriptor of all pairs, or none (plain GDML)."""  # noqa: E501
     reference: Path | None = None
-    """Ideal supercell in the cell and the atom order of the data, for --symmetry crystal: the first frame of an extended XYZ or a data set."""  # noqa: E501
+    """Ideal supercell in the cell and the atom order of the data, for --symmetry crystal: a POSCAR (or CONTCAR, *.vasp), or the first frame of an extended XYZ or a data set."""  # noqa: E501
     max_order: int = 10_000
     """Largest permutation group to accept."""
     energy_constraints: bool = False
@@ -183,11 +183,12 @@ def _kernel(data: Dataset, train: Dataset, fitting: Fitting, seed: int) -> tuple
 
 def _ideal(path: Path, data: Dataset) -> System:
     """The first structure of a file; extended XYZ is in the unit of length of the data."""
-    if kind(path) == "xyz":
-        found = extxyz.read(path, energy_key=None, forces_key=None, length_unit=data.length_unit)
+    found = kind(path)
+    if found == "xyz":
+        frames = extxyz.read(path, energy_key=None, forces_key=None, length_unit=data.length_unit)
     else:
-        found = npz.read(path)
-    return jax.tree.map(lambda leaf: leaf[0], found[[0]].systems)
+        frames = poscar.read(path) if found == "poscar" else npz.read(path)
+    return jax.tree.map(lambda leaf: leaf[0], frames[[0]].systems)
 
 
 def _permutations(

@@ -1,6 +1,6 @@
 """Data files in, labelled frames in eV and Å out; batches for training."""
 
-from jaxff.data import embedded, extxyz, frame_splits, npz, splits
+from jaxff.data import embedded, extxyz, frame_splits, npz, poscar, splits
 from jaxff.data.batch import Batch
 from jaxff.data.batches import Batches, batches
 from jaxff.data.consistency import Consistency, consistency, implausible_lengths
@@ -28,6 +28,7 @@ __all__ = [
     "implausible_lengths",
     "label_scale",
     "npz",
+    "poscar",
     "read_frames",
     "reference_energies",
     "splits",

@@ -18,6 +18,7 @@ from jaxff.dynamics.path_integral import path_integral
 from jaxff.dynamics.precision import single_precision_error
 from jaxff.dynamics.progress import progress_bar
 from jaxff.dynamics.relax import Relaxation, relax
+from jaxff.dynamics.ring_polymers import ring_polymers
 from jaxff.dynamics.run import UnstableRunError, run
 from jaxff.dynamics.shadow import shadow_energy
 from jaxff.dynamics.trajectory import Restart, Trajectory
@@ -50,6 +51,7 @@ __all__ = [
     "read_log",
     "read_restart",
     "relax",
+    "ring_polymers",
     "run",
     "shadow_energy",
     "single_precision_error",

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxff.derivatives import require_strain
 from jaxff.neighbors import NeighborListFns
 from jaxff.potential import EnergyFn
 from jaxff.system import System
@@ -53,7 +54,8 @@ def to_jax_md(
     anew is ``allocate``, on the host.
 
     ``perturbation=`` (a number or a 3×3 matrix) deforms positions and cell together, as
-    ``jax_md.quantity.pressure`` and ``stress`` ask. Keywords that do not touch the geometry
+    ``jax_md.quantity.pressure`` and ``stress`` ask; a potential that was not fitted to what
+    determines its stress refuses. Keywords that do not touch the geometry
     (``kT``, ``t``) are accepted and ignored, as jax-md passes those of its integrators on.
 
     Args:
@@ -67,7 +69,8 @@ def to_jax_md(
 
     Raises:
         ValueError: If the system is a stack or a pack, if a list is needed and not given, or (when
-            called) for ``box=``: the cell is that of ``system``.
+            called) for ``box=``, as the cell is that of ``system``, and for ``perturbation=`` where
+            the potential refuses to give a stress.
     """
     if system.batch_shape or system.is_packed:
         raise ValueError("to_jax_md takes a single system; use jax.vmap over its energy for stacks")
@@ -79,6 +82,8 @@ def to_jax_md(
         )
 
     def energy(R: Array, neighbor: Any = None, **kwargs: Any) -> Array:
+        if kwargs.get("perturbation") is not None:
+            require_strain(energy_fn, system)
         moved = _deform(system.replace(positions=R), **kwargs)
         pairs = neighbor.neighbors if isinstance(neighbor, TrackedNeighbors) else neighbor
         return energy_fn(moved, pairs)

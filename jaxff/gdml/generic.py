@@ -30,6 +30,9 @@ _COLUMNS = 128
 _ELEMENTS = 1_000_000
 """Entries of the largest intermediate of a tile, roughly."""
 
+_WIDEST = 16_000_000
+"""The same of a tile of a single query: large groups take fewer columns at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class GenericOperator:
@@ -172,13 +175,23 @@ class GenericOperator:
 
     def _batches(self, index: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
         """Owners and components of reference-major indices, in batches filled up by repetition."""
-        width = min(_COLUMNS, self.size)
+        width = min(_COLUMNS, self.size, max(1, _WIDEST // self._entries))
         for start in range(0, len(index), width):
             part = index[start : start + width]
             owner, component = np.divmod(np.resize(part, width), self.block)
             yield owner, component, len(part)
 
-    def _at(self, owner: np.ndarray) -> tuple[System, Any]:
+    @cached_property
+    def _entries(self) -> int:
+        """Entries of the comparison of a single query and a single column."""
+        one = np.zeros(1, int)
+        jets = jax.eval_shape(
+            partial(unit_jets, self.kernel), self.hyper, self._at(one)[0], self._unit(one, one)
+        )
+        probes = _probes(self.names, self.references)
+        return self.kernel.order * probes * sum(leaf.size for leaf in jax.tree.leaves(jets))
+
+    def _at(self, owner: Any) -> tuple[System, Any]:
         return select(self.references, owner), (
             None if self.directions is None else select(self.directions, owner)
         )
@@ -193,9 +206,7 @@ class GenericOperator:
         """Rows of references from the first on, and values ``(rows, columns, components)``."""
         systems, _ = self._at(owner)
         jets = unit_jets(self.kernel, self.hyper, systems, self._unit(owner, component))
-        probes = _probes(self.names, self.references)
-        entries = self.kernel.order * probes * sum(leaf.size for leaf in jax.tree.leaves(jets))
-        height = min(self.count, max(1, _ELEMENTS // entries))
+        height = min(self.count, max(1, _ELEMENTS // (len(owner) * self._entries)))
         for start in range(first, self.count, height):
             rows = np.arange(start, min(start + height, self.count))
             filled = np.resize(rows, height)

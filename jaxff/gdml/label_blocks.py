@@ -30,13 +30,25 @@ import numpy as np
 from jaxff.cell import volume
 from jaxff.gdml.labels import ORDERS, moved
 from jaxff.kernels.kernel import Kernel
+from jaxff.kernels.listed import permuted
 from jaxff.system import System
 from jaxff.types import Array, Float
 
-__all__ = ["Rows", "label_blocks", "order_of_rows", "pairs_of", "prepare", "prepare_queries"]
+__all__ = [
+    "Rows",
+    "label_blocks",
+    "order_of_rows",
+    "pairs_of",
+    "permutation_parts",
+    "prepare",
+    "prepare_query",
+]
 
 _TOGETHER = 30_000
 """Entries of the blocks that are computed together."""
+
+_PART = 4_000_000
+"""Entries of the functionals of one system under the permutations that are taken at once."""
 
 
 class Rows(NamedTuple):
@@ -89,24 +101,56 @@ def prepare(
     return jax.vmap(lambda *own: _rows(features, names, *own))(systems, directions)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def prepare_queries(
-    kernel: Kernel, names: tuple[str, ...], hyper: Any, systems: System, directions: Any
-) -> Rows:
-    """Functionals of a stack of systems as the first argument, under every permutation."""
+def permutation_parts(kernel: Kernel, entries: int) -> list[Array | None]:
+    """The permutations in parts of equal size, as :func:`prepare_query` takes them.
+
+    Args:
+        kernel: The kernel.
+        entries: Numbers that the functionals of one system take for each permutation.
+    """
+    if kernel.permutations is None:
+        return [None]
     index = kernel.feature_permutations
-    if index is not None:
-        plain = prepare(kernel, names, hyper, systems, directions)
-        return Rows(
-            plain.points[..., 0, :][..., index], plain.values,
-            jnp.broadcast_to(plain.traces, (*plain.traces.shape[:-1], len(index))),
-            plain.slopes[..., 0, :][..., index], plain.axes[..., 0, :][..., index],
-        )  # fmt: skip
+    rows = kernel.permutations if index is None else index
+    most = max(1, _PART // entries)
+    size = max(n for n in range(1, min(most, len(rows)) + 1) if len(rows) % n == 0)
+    return [jnp.asarray(rows[start : start + size]) for start in range(0, len(rows), size)]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def prepare_query(
+    kernel: Kernel,
+    names: tuple[str, ...],
+    hyper: Any,
+    system: System,
+    directions: Any,
+    plain: Rows,
+    part: Any,
+) -> Rows:
+    """Functionals of one system as the first argument, under a part of the permutations.
+
+    Args:
+        kernel: The kernel.
+        names: The labels.
+        hyper: Its hyperparameters.
+        system: The system.
+        directions: Of its ``hessian_vector``.
+        plain: Of :func:`prepare`, for this system.
+        part: One of :func:`permutation_parts`.
+    """
+    if part is None:
+        return plain
+    if kernel.feature_permutations is not None:
+        traces = jnp.broadcast_to(plain.traces, (*plain.traces.shape[:-1], len(part)))
+        points, slopes, axes = (
+            leaf[..., 0, :][..., part] for leaf in (plain.points, plain.slopes, plain.axes)
+        )
+        return Rows(points, plain.values, traces, slopes, axes)
 
     def features(system: System) -> Array:
-        return kernel.permuted_features(hyper, system)
+        return jax.vmap(lambda p: kernel.features(hyper, permuted(system, p)))(part)
 
-    return jax.vmap(lambda *own: _rows(features, names, *own))(systems, directions)
+    return _rows(features, names, system, directions)
 
 
 def _rows(features: Any, names: tuple[str, ...], system: System, directions: Any) -> Rows:
@@ -170,13 +214,13 @@ def label_blocks(
     query: Rows,
     references: Rows,
 ) -> Float[Array, "references m m"]:
-    """Blocks between one query (rows) and some references (columns).
+    """Blocks between one query (rows) and some references (columns): of those permutations alone.
 
     Args:
         kernel: Radial kernel.
         pairs: From :func:`pairs_of`.
         lengthscale: In the unit of the features.
-        query: One of :func:`prepare_queries`.
+        query: From :func:`prepare_query`.
         references: Some of :func:`prepare`.
     """
     # Small blocks are computed together: they would not keep a processor busy.

@@ -9,7 +9,14 @@ import numpy as np
 
 from jaxff.gdml.expansion import expand_compiled, supports
 from jaxff.gdml.generic import GenericOperator
-from jaxff.gdml.label_blocks import label_blocks, order_of_rows, pairs_of, prepare, prepare_queries
+from jaxff.gdml.label_blocks import (
+    label_blocks,
+    order_of_rows,
+    pairs_of,
+    permutation_parts,
+    prepare,
+    prepare_query,
+)
 from jaxff.gdml.labels import Label
 from jaxff.gdml.prediction import Predicted
 from jaxff.kernels.kernel import Kernel
@@ -62,23 +69,32 @@ class RadialOperator(GenericOperator):
     def _blocks(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """Blocks of each reference with itself and those before it."""
         static = (self.kernel, tuple(self.shapes))
-        given = (self.hyper, self.references, self.directions)
-        queries, references = prepare_queries(*static, *given), prepare(*static, *given)
+        references = prepare(*static, self.hyper, self.references, self.directions)
+        rows = references.slopes.shape[1] + references.axes.shape[1]
+        parts = permutation_parts(self.kernel, rows * references.points.shape[-1])
         height = min(self.count, max(1, _ELEMENTS // self.block**2))
-        pending = None
+        pending: list[tuple[int, range, Array]] = []
         for row in range(self.count):
-            query = select(queries, row)
-            for start in range(0, row + 1, height):
-                stop = min(start + height, row + 1)
-                chosen = select(references, np.minimum(start + np.arange(height), row))
-                found = label_blocks(
-                    self.kernel, self._pairs, self.hyper["lengthscale"], query, chosen
-                )
-                if pending is not None:  # the next blocks are computed while these are written
-                    yield from _numbered(*pending)
-                pending = row, range(start, stop), found
-        if pending is not None:
-            yield from _numbered(*pending)
+            system, directions = self._at(row)
+            plain = select(references, row)
+            done = pending  # is written while the next blocks are computed
+            pending = []
+            for part in parts:
+                query = prepare_query(*static, self.hyper, system, directions, plain, part)
+                for place, start in enumerate(range(0, row + 1, height)):
+                    chosen = select(references, np.minimum(start + np.arange(height), row))
+                    found = label_blocks(
+                        self.kernel, self._pairs, self.hyper["lengthscale"], query, chosen
+                    )
+                    if part is parts[0]:
+                        pending.append((row, range(start, min(start + height, row + 1)), found))
+                    else:
+                        own, columns, total = pending[place]
+                        pending[place] = own, columns, total + found
+            for each in done:
+                yield from _numbered(*each)
+        for each in pending:
+            yield from _numbered(*each)
 
     @cached_property
     def _pairs(self) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -22,6 +22,7 @@ from jaxff.kernels.nonradial import (
 )
 from jaxff.kernels.protocol import SystemKernel
 from jaxff.kernels.sites import check_frames, in_order_of
+from jaxff.kernels.space_groups import primitive_cell
 from jaxff.kernels.symmetrized import AtomicSum, GlobalSymmetry
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "periodic",
     "permutations",
     "polynomial",
+    "primitive_cell",
     "rational_quadratic",
     "rbf",
 ]

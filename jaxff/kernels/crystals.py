@@ -2,7 +2,7 @@
 
 Each operation of the space group that maps the supercell onto itself permutes its atoms: Bravais
 translations of the primitive lattice within the supercell, times point operations. All of it runs
-on the host, in NumPy; spglib (the extra ``crystals``) finds the operations.
+on the host, in NumPy.
 
 Permuting equal atoms never changes the energy, so that a group is always right; one that is too
 small wastes data, and one whose elements connect nothing that occurs wastes time.
@@ -13,7 +13,6 @@ Reference:
     (2024), doi:10.1080/27660400.2024.2384822, for spglib.
 """
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,8 @@ import numpy as np
 
 from jaxff.kernels.abelian import cosets, cycle_length, decompose, elements
 from jaxff.kernels.groups import compose, is_group, verify
-from jaxff.kernels.images import Lattice, lattice_of, nearest_distances
+from jaxff.kernels.images import Lattice, nearest_distances
+from jaxff.kernels.space_groups import operations, reference_of
 from jaxff.system import System
 from jaxff.types import Int
 
@@ -85,8 +85,8 @@ def crystal_group(reference: System, *, tolerance: float = 1e-3) -> CrystalGroup
             group that keeps interatomic distances to four times the tolerance.
         ImportError: If spglib is missing.
     """
-    positions, numbers, lattice = _reference(reference)
-    name, rotations, shifts = _operations(positions, numbers, lattice, tolerance)
+    positions, numbers, lattice = reference_of(reference)
+    name, rotations, shifts = operations(positions, numbers, lattice, tolerance)
     images = _permutations(positions, numbers, lattice, rotations, shifts, tolerance)
     pure = (rotations == np.eye(3, dtype=int)).all(axis=(1, 2))
     distances = nearest_distances(positions, positions, lattice)
@@ -122,10 +122,10 @@ def host_group(
         ValueError: If reference and host do not belong together, or ``own`` is no group of the
             other atoms.
     """
-    positions, numbers, lattice = _reference(reference)
+    positions, numbers, lattice = reference_of(reference)
     atoms = len(numbers)
     if isinstance(host, System):
-        sites, kinds, own_lattice = _reference(host)
+        sites, kinds, own_lattice = reference_of(host)
         if not np.allclose(lattice.cell, own_lattice.cell, rtol=0, atol=tolerance):
             raise ValueError(
                 f"the pristine host must be in the cell of the reference {lattice.cell.tolist()}, "
@@ -172,55 +172,6 @@ def host_group(
     moved[:, others] = others[inner]
     images = compose(outer[:, None], moved[None]).reshape(-1, atoms)
     return _assemble(ideal.name, images, pure, ideal.mismatch, tolerance)
-
-
-def _reference(system: System) -> tuple[np.ndarray, np.ndarray, Lattice]:
-    if system.is_packed or system.batch_shape:
-        raise ValueError(
-            f"the reference must be one structure, got a batch of shape {system.batch_shape}"
-        )
-    if system.cell is None:
-        raise ValueError(
-            "the reference has no cell: crystals need their lattice vectors; for molecules use "
-            "jaxff.kernels.permutations.recover"
-        )
-    numbers = np.asarray(system.numbers)
-    if (numbers == 0).any():
-        raise ValueError("atomic number 0 marks padding: remove the padded atoms first")
-    positions = np.asarray(system.positions, float)
-    if not np.isfinite(positions).all():
-        raise ValueError("positions of the reference must be finite")
-    return positions, numbers, lattice_of(system.cell, system.pbc)
-
-
-def _operations(
-    positions: np.ndarray, numbers: np.ndarray, lattice: Lattice, tolerance: float
-) -> tuple[str, np.ndarray, np.ndarray]:
-    """Name of the space group, rotations and shifts in fractions of the (padded) cell."""
-    try:
-        import spglib
-    except ImportError as error:
-        raise ImportError(
-            'symmetry groups of crystals need spglib: pip install "jaxff[crystals]"'
-        ) from error
-    padded = lattice.padded(positions)
-    structure: Any = (padded, positions @ np.linalg.inv(padded), numbers)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of its two ways to tell errors
-            found = spglib.get_symmetry_dataset(structure, symprec=tolerance)
-    except spglib.SpglibError as error:
-        raise ValueError(f"spglib finds no symmetry of the reference: {error}") from error
-    if found is None:
-        raise ValueError(
-            f"spglib finds no symmetry of the reference to {tolerance} Å: look for atoms in the "
-            "same place, or change the tolerance"
-        )
-    # Periodic and other directions must not mix, and nothing repeats along the others.
-    kept = (found.rotations[:, lattice.pbc][:, :, ~lattice.pbc] == 0).all(axis=(1, 2))
-    kept &= (found.rotations[:, ~lattice.pbc][:, :, lattice.pbc] == 0).all(axis=(1, 2))
-    name = f"{found.international} (no. {found.number})"
-    return name, found.rotations[kept], found.translations[kept]
 
 
 def _permutations(

@@ -41,6 +41,10 @@ def lattice_of(
     return Lattice(full, periodic)
 
 
+_TOGETHER = 2**18
+"""Images that are compared at once: 2 MB a temporary."""
+
+
 def nearest_distances(
     first: Float[np.ndarray, "atoms 3"], second: Float[np.ndarray, "others 3"], lattice: Lattice
 ) -> Float[np.ndarray, "atoms others"]:
@@ -51,17 +55,18 @@ def nearest_distances(
     """
     cell, pbc = lattice
     inverse = np.linalg.inv(cell)
+    step = (first[:, None] - second).reshape(-1, 3)
+    # For displacements with a part normal to the lattice the bound holds for the rest.
+    step = step - (np.round(step @ inverse) * pbc) @ cell
+    squares = np.einsum("nx,nx->n", step, step)
     heights = 1.0 / np.linalg.norm(inverse, axis=0)
     longest = 0.5 * np.linalg.norm(cell[pbc], axis=1).sum()
     reach = np.where(pbc, np.floor(longest / heights + 0.5), 0).astype(int)
-    shifts = np.indices(tuple(2 * reach + 1)).reshape(3, -1).T - reach
-    vectors = shifts @ cell
-    squares = np.sum(vectors**2, axis=1)
-    result = np.empty((len(first), len(second)))
-    for row, position in enumerate(first):
-        step = position - second
-        # For displacements with a part normal to the lattice the bound holds for the rest.
-        step = step - (np.round(step @ inverse) * pbc) @ cell
-        nearest = np.argmin(2.0 * step @ vectors.T + squares, axis=1)
-        result[row] = np.linalg.norm(step + vectors[nearest], axis=1)
-    return result
+    vectors = (np.indices(tuple(2 * reach + 1)).reshape(3, -1).T - reach) @ cell
+    lengths = np.sum(vectors**2, axis=1)
+    # No image is nearer than one within half of the shortest lattice vector.
+    far = np.flatnonzero(squares > 0.25 * lengths[lengths > 0.0].min())
+    for part in np.array_split(far, 1 + len(far) * len(vectors) // _TOGETHER):
+        nearest = np.argmin(2.0 * step[part] @ vectors.T + lengths, axis=1)
+        squares[part] = np.sum((step[part] + vectors[nearest]) ** 2, axis=1)
+    return np.sqrt(squares).reshape(len(first), len(second))

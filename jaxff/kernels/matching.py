@@ -12,6 +12,7 @@ Reference:
 
 import numpy as np
 
+from jaxff.kernels.images import lattice_of, nearest_distances
 from jaxff.types import Bool, Float, Int
 
 __all__ = ["anchored_match", "distance_matrices", "match", "match_costs", "match_pairs"]
@@ -24,7 +25,7 @@ def distance_matrices(
     cell: Float[np.ndarray, "*frames 3 3"] | None = None,
     pbc: Bool[np.ndarray, "*frames 3"] | None = None,
 ) -> Float[np.ndarray, "frames atoms atoms"]:
-    """All interatomic distances in Å, of the minimum image where there is a cell.
+    """All interatomic distances in Å, of the nearest image where there is a cell of any shape.
 
     Args:
         positions: Cartesian coordinates in Å.
@@ -36,33 +37,23 @@ def distance_matrices(
     """
     positions = np.asarray(positions, float)
     frames, atoms, _ = positions.shape
-    lattice = None if cell is None else _lattice(cell, pbc, frames)
     result = np.empty((frames, atoms, atoms))
+    if cell is not None and (pbc is None or np.any(pbc)):
+        cells = np.broadcast_to(np.asarray(cell, float), (frames, 3, 3))
+        periodic = np.broadcast_to(True if pbc is None else np.asarray(pbc, bool), (frames, 3))
+        for frame, here in enumerate(positions):
+            try:
+                lattice = lattice_of(cells[frame], periodic[frame])
+            except ValueError as error:
+                raise ValueError(f"frame {frame}: {error}") from error
+            result[frame] = nearest_distances(here, here, lattice)
+        return result
     step = max(1, _CHUNK // (3 * atoms**2))
     for start in range(0, frames, step):
         part = slice(start, start + step)
         difference = positions[part, :, None] - positions[part, None, :]
-        if lattice is not None:
-            full, inverted, periodic = (x[part] for x in lattice)
-            difference -= (np.round(difference @ inverted) * periodic) @ full
         result[part] = np.sqrt(np.einsum("nabx,nabx->nab", difference, difference))
     return result
-
-
-def _lattice(cell, pbc, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lattice vectors, their inverse and the periodic directions, shaped for displacements."""
-    full = np.broadcast_to(np.asarray(cell, float), (frames, 3, 3))
-    periodic = np.broadcast_to(True if pbc is None else np.asarray(pbc, bool), (frames, 3))
-    filled = full.any(axis=-1)
-    flat = (np.linalg.matrix_rank(full) < filled.sum(axis=-1)) | (periodic & ~filled).any(axis=-1)
-    if flat.any():
-        frame = int(np.argmax(flat))
-        raise ValueError(
-            f"the periodic lattice vectors of frame {frame} are not independent: "
-            f"{full[frame].tolist()}"
-        )
-    # The pseudo-inverse passes over the empty vectors of slabs and wires.
-    return full[:, None], np.linalg.pinv(full)[:, None], periodic[:, None, None, :]
 
 
 def match(

@@ -9,12 +9,13 @@ from jaxff.report.dynamics import conservation
 from jaxff.report.page import Section, Table, facts, page
 from jaxff.report.recorded import Recorded, read_run
 from jaxff.report.run import environment, run_sections, write_run
-from jaxff.report.vibrations import frequencies, spectrum
+from jaxff.report.vibrations import bands, frequencies, spectrum
 
 __all__ = [
     "Recorded",
     "Section",
     "Table",
+    "bands",
     "conservation",
     "environment",
     "facts",

@@ -8,13 +8,43 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxff.report.canvas import BLUE, GREY, ORANGE, new_figure, tidy
-from jaxff.vibrations import Spectrum
+from jaxff.vibrations import BandPath, PhononModes, Spectrum
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["frequencies", "spectrum"]
+__all__ = ["bands", "frequencies", "spectrum"]
+
+
+def bands(modes: PhononModes, path: BandPath, title: str = "") -> Figure:
+    """Phonon bands along a path, with points where they are exact; imaginary ones below zero.
+
+    Args:
+        modes: At the points of the path.
+        path: From :func:`jaxff.vibrations.band_path`.
+        title: Title of the figure.
+
+    Raises:
+        ValueError: If the modes are those of other points.
+    """
+    if modes.points.shape != path.points.shape or not np.allclose(modes.points, path.points):
+        raise ValueError("expected the modes at the points of the path, got those of others")
+    figure = new_figure(7.2, 4.4, title)
+    axes = figure.subplots()
+    for band in modes.frequencies.T:
+        axes.plot(path.distances, band, color=BLUE, linewidth=1.1)
+    exact = np.flatnonzero(modes.exact)
+    axes.plot(path.distances[exact], modes.frequencies[exact], "o", color=ORANGE, markersize=3.5)
+    for place in path.places:
+        axes.axvline(place, color=GREY, linewidth=0.6)
+    axes.axhline(0.0, color=GREY, linewidth=0.6)
+    axes.set_xticks(path.places, [label.replace("G", "Γ") for label in path.labels])
+    axes.set_xlim(path.distances[0], path.distances[-1])
+    axes.set_ylabel("frequency (THz)")
+    axes.set_xlabel("wave vector; points: exact, lines: interpolated")
+    tidy(axes)
+    return figure
 
 
 def frequencies(

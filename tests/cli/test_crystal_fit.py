@@ -23,6 +23,7 @@ def folder(tmp_path_factory):
         E=np.sum(noise**2, axis=(1, 2)), F=-2.0 * noise, r_unit="Ang", e_unit="eV",
     )  # fmt: skip
     ase.io.write(path / "ideal.xyz", Atoms("C8", SITES, cell=CELL, pbc=True))
+    ase.io.write(path / "POSCAR", Atoms("C8", SITES, cell=CELL, pbc=True), direct=True)
     ase.io.write(path / "mixed.xyz", Atoms("C8", SITES[[1, 0, *range(2, 8)]], cell=CELL, pbc=True))
     return path
 
@@ -34,9 +35,7 @@ def fit(folder, *arguments):
 
 def test_a_crystal_is_fitted_with_its_group(folder, capsys):
     model = folder / "model.safetensors"
-    assert not fit(
-        folder, "--symmetry", "crystal", "--reference", folder / "ideal.xyz", "-o", model
-    )
+    assert not fit(folder, "--symmetry", "crystal", "--reference", folder / "POSCAR", "-o", model)
     text = capsys.readouterr().out
     assert "P6/mmm (no. 191): 4 translations (Z2 × Z2)" in text
     potential, params = io.load(model)

@@ -9,6 +9,7 @@ from jaxff import units
 from jaxff.derivatives import forces, stress
 from jaxff.dynamics import to_jax_md
 from jaxff.neighbors import neighbor_list
+from jaxff.potential import Potential, bind
 from jaxff.system import System, pack, stack
 
 AMU = units.TIME**2  # eV fs²/Å²
@@ -170,3 +171,17 @@ def test_single_precision_is_kept(molecule):
     _, energy, shift = to_jax_md(lambda s, n=None: jnp.sum(s.positions**2), single)
     assert energy(single.positions).dtype == jnp.float32
     assert shift(single.positions, single.positions).dtype == jnp.float32
+
+
+def test_a_potential_that_refuses_its_stress_refuses_a_strain(argon):
+    """Forces alone, and a perturbation that is not there, are given all the same."""
+    refusing = Potential(
+        lambda key, system, **named: jnp.asarray(1.0),
+        lambda params, system, neighbors=None: {"energy": params * jnp.sum(system.positions**2)},
+        refuses=lambda params: {"stress": "fitted in a single cell"},
+    )
+    _, energy, _ = to_jax_md(bind(refusing, jnp.asarray(1.0)), argon)
+    expected = jnp.sum(argon.positions**2)
+    np.testing.assert_allclose(energy(argon.positions, perturbation=None), expected)
+    with pytest.raises(ValueError, match="fitted in a single cell"):
+        energy(argon.positions, perturbation=1.01)

@@ -13,6 +13,7 @@ from kernel_models import SWAP, log_distances, water
 
 from jaxff import bind, gdml
 from jaxff.descriptors import inverse_distances
+from jaxff.gdml import generic, label_blocks
 from jaxff.gdml.generic import GenericOperator
 from jaxff.gdml.jets import Expanded, expand_compiled
 from jaxff.gdml.labels import ORDERS, squares
@@ -80,6 +81,22 @@ def test_the_lower_triangle_alone_and_its_progress():
     assert np.array_equal(np.tril(lower), np.tril(full))
     assert told == sorted(told)
     assert told[-1] == 1.0
+
+
+@pytest.mark.parametrize("name", ["energy", "products"])
+def test_permutations_in_parts(name, monkeypatch):
+    """Large groups are summed a few permutations at a time, and take fewer columns at once."""
+    whole = made(RadialOperator, name)
+    parts = label_blocks.permutation_parts(whole.kernel, 10)
+    assert [len(part) for part in parts] == [2]
+    monkeypatch.setattr(label_blocks, "_PART", 10)
+    assert len(label_blocks.permutation_parts(whole.kernel, 10)) == 2
+    found = made(RadialOperator, name).dense()
+    assert np.abs(found - dense(name)).max() <= 1e-13 * np.abs(dense(name)).max()
+    if name == "energy":
+        index = np.array([0, 2])
+        monkeypatch.setattr(generic, "_WIDEST", 1)
+        assert np.allclose(made(RadialOperator, name).columns(index), dense(name)[:, index], 1e-12)
 
 
 @settings(max_examples=6, deadline=None)

@@ -69,11 +69,18 @@ def test_costs_of_one_permutation_and_of_one_for_each_pair():
     np.testing.assert_allclose(match_costs(distances, pairs, each), expected)
 
 
+CELLS = {
+    "orthogonal": np.diag([5.0, 6.0, 7.0]),
+    "hexagonal": np.array([[5.0, 0.0, 0.0], [-2.5, 4.33, 0.0], [0.0, 0.0, 7.0]]),
+}
+
+
 @pytest.mark.parametrize("pbc", [(True, True, True), (True, True, False), (False, False, True)])
-def test_minimum_images_against_all_images(pbc):
-    cell = np.array([[5.0, 0.0, 0.0], [0.0, 6.0, 0.0], [0.0, 0.0, 7.0]])
+@pytest.mark.parametrize("shape", CELLS)
+def test_nearest_images_against_all_images(shape, pbc):
+    cell = CELLS[shape]
     positions = np.random.default_rng(0).uniform(-8.0, 8.0, size=(3, 5, 3))
-    images = [range(-4, 5) if periodic else (0,) for periodic in pbc]
+    images = [range(-8, 9) if periodic else (0,) for periodic in pbc]
     shifts = np.array(list(itertools.product(*images))) @ cell
     difference = positions[:, :, None] - positions[:, None]
     expected = np.linalg.norm(difference[..., None, :] - shifts, axis=-1).min(axis=-1)
@@ -91,8 +98,14 @@ def test_slab_stored_with_an_empty_vector():
     np.testing.assert_allclose(distance_matrices(positions, cell, pbc), expected)
 
 
+def test_a_cell_that_does_not_repeat_means_nothing():
+    positions = random_frames(0, 2)
+    open_cell = distance_matrices(positions, np.eye(3), np.zeros(3, bool))
+    np.testing.assert_array_equal(open_cell, distance_matrices(positions))
+
+
 @pytest.mark.parametrize("third", [(0.0, 0.0, 0.0), (5.0, 6.0, 0.0)])
 def test_flat_cells_are_refused(third):
     cell = np.array([[5.0, 0.0, 0.0], [0.0, 6.0, 0.0], third])
-    with pytest.raises(ValueError, match="lattice vectors of frame 0 are not independent"):
+    with pytest.raises(ValueError, match="frame 0: the periodic lattice vectors"):
         distance_matrices(np.zeros((1, 2, 3)), cell)
