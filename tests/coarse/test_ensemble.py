@@ -1,0 +1,159 @@
+"""The two layers on mean forces that are known in closed form."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from coarse.noisy import NOISE, dimers, double_well, spring
+from jaxff.coarse import block_folds, cells, draw_batches, noise_ratio, sizes
+from jaxff.coarse.ensemble import Layer, bag, fit_two_layers, predict_forces
+from jaxff.coarse.priors import harmonic_bonds
+from jaxff.coarse.selection import best, decompose, scan
+from jaxff.descriptors import inverse_distances
+from jaxff.kernels import Kernel, matern52
+from jaxff.linalg import solvers
+from jaxff.potential import bind
+
+KERNEL = Kernel(inverse_distances, matern52)
+BATCH = 40
+FIRST, SECOND = 0.003, 1e-4  # regularizations: the noise of all frames, and of averages
+
+
+def layer(lengthscale, regularization, **more):
+    return Layer(KERNEL, {"lengthscale": lengthscale}, regularization, **more)
+
+
+@pytest.fixture(scope="module")
+def trajectory():
+    systems, forces, mean, distance = dimers(double_well, 8000, np.random.default_rng(0))
+    return systems, forces, mean, cells(distance[:, None], 300, [(1.0, 2.0)])
+
+
+@pytest.fixture(scope="module")
+def queries():
+    systems, _, mean, _ = dimers(double_well, 60, np.random.default_rng(1))
+    return systems, mean
+
+
+def squared(found, mean):
+    return float(np.mean((found - mean) ** 2))
+
+
+@pytest.fixture(scope="module")
+def averages(trajectory, queries):
+    """Ensembles of 4, 16 and 64 models, of separate batches."""
+    systems, forces, _, occupied = trajectory
+    batches = draw_batches(occupied, BATCH, 84, np.random.default_rng(2))
+    own = layer(0.3, FIRST)
+    parts = (batches[:4], batches[4:20], batches[20:])
+    return batches, [bag(own, systems, forces, part, queries[0]) for part in parts]
+
+
+def test_the_error_falls_with_the_number_of_batches_to_the_bias(averages, queries):
+    _, found = averages
+    variance = np.mean(found[-1].variance)
+    errors = np.array([squared(own.mean, queries[1]) for own in found])
+    bias = errors[-1] - variance / 64  # what more batches do not take away
+    assert bias < 0.3 * errors[0]
+    expected = bias + variance / np.array([4, 16, 64])
+    # Some ten coefficients are averaged: errors scatter by half.
+    np.testing.assert_allclose(errors, expected, rtol=0.6)
+    assert errors[0] > 2.5 * errors[1]
+    spread = squared(found[-1].mean, found[1].mean)
+    np.testing.assert_allclose(spread, variance * (1 / 16 + 1 / 64), rtol=0.6)
+    assert np.mean(found[-1].standard_error ** 2) == pytest.approx(variance / 64)
+
+
+def test_iterated_models_are_dense_ones_within_the_error_of_the_ensemble(
+    averages, trajectory, queries
+):
+    systems, forces, _, _ = trajectory
+    batches, found = averages
+    dense = bag(
+        layer(0.3, FIRST, solver=solvers.cholesky()), systems, forces, batches[4:20], queries[0]
+    )
+    apart = np.abs(dense.mean - found[1].mean)
+    assert np.max(apart) < 0.02 * np.median(found[1].standard_error[found[1].variance > 0])
+    assert dense.iterations.tolist() == [0] * 16
+    assert 0 < found[1].iterations.max() < 60
+
+
+@pytest.mark.parametrize("slope", [spring, double_well])
+def test_two_layers_recover_the_mean_force_with_more_frames(slope):
+    """Sixteen times the frames, each in two batches in the mean: a sixteenth of the error."""
+    reference, _, exact, _ = dimers(slope, 60, np.random.default_rng(3))
+    errors = []
+    for count, batches in ((200, 4), (3200, 64)):
+        systems, forces, _, distance = dimers(slope, count, np.random.default_rng(4))
+        occupied = cells(distance[:, None], 300, [(1.0, 2.0)])
+        made = fit_two_layers(
+            systems, forces, occupied, layer(0.3, FIRST), layer(0.3, SECOND),
+            sizes=sizes(count, batch=100, batches=batches, second=60), seed=5,
+        )  # fmt: skip
+        assert len(np.unique(made.frames)) == 60
+        errors.append(squared(predict_forces(made.model, reference), exact))
+    assert errors[0] > 5 * errors[1]
+    assert errors[1] < 0.004 * NOISE**2
+
+
+def test_a_prior_is_part_of_the_model(trajectory):
+    systems, forces, _, occupied = trajectory
+    values = {"length": jnp.array([1.4]), "stiffness": jnp.array([5.0])}
+    prior = bind(harmonic_bonds([(0, 1)]), values)
+    plan = sizes(400, batch=BATCH, batches=2, second=60)
+    some = np.arange(400)
+    pick = systems.replace(positions=systems.positions[some], numbers=systems.numbers[some])
+    made = fit_two_layers(
+        pick, forces[some], occupied[some], layer(0.3, FIRST), layer(0.3, SECOND),
+        sizes=plan, seed=0, prior=prior,
+    )  # fmt: skip
+    # The fit sees what the prior leaves: with it, the second layer has the averages of both.
+    whole = predict_forces(made.model, pick)[made.frames]
+    own = predict_forces(prior, pick)[made.frames] + made.bagged.mean
+    assert np.abs(whole - own).max() < 0.05 * np.abs(own).max()
+
+
+def test_a_scan_finds_the_length_scale_and_the_noise(trajectory):
+    systems, forces, _, _ = trajectory
+    some = np.arange(1500)
+    pick = systems.replace(positions=systems.positions[some], numbers=systems.numbers[some])
+    distance = np.linalg.norm(np.asarray(pick.positions)[:, 1], axis=-1)
+    occupied = cells(distance[:, None], 300, [(1.0, 2.0)])
+    told = []
+    scores = scan(
+        [layer(0.3, FIRST), layer(0.02, FIRST)], [layer(0.3, SECOND), layer(30.0, SECOND)],
+        pick, forces[some], occupied, block_folds(1500, 3),
+        batch=BATCH, batches=12, second=60, held_out=500, progress=lambda *n: told.append(n),
+    )  # fmt: skip
+    assert told[-1] == (72, 72)
+    chosen = best(scores)
+    assert (chosen.first, chosen.second) == (0, 0)
+    assert chosen.errors.shape == (3,)
+    # Held-out frames are 500 × 6 numbers in each fold: noise is known to 1.5 % altogether.
+    np.testing.assert_allclose(chosen.error, NOISE**2, rtol=0.06)
+    assert np.all(chosen.averaged < chosen.single)
+    parts = decompose(scores)
+    assert parts[0].bias == pytest.approx(0.0, abs=1e-12)
+    assert parts[1].bias > 0.01 * NOISE**2  # a second layer that is too smooth
+    known = decompose(scores, NOISE**2)
+    for score, part in zip(scores, known, strict=True):
+        assert sum(part) == pytest.approx(score.error)
+    rough = next(s for s in scores if s.first == 1)
+    assert np.mean(rough.variance) > 0
+    with pytest.raises(ValueError, match="empty"):
+        scan([], [], pick, forces[some], occupied, [])
+
+
+def test_batches_of_one_size(trajectory, queries, compilations):
+    systems, forces, _, occupied = trajectory
+    with pytest.raises(ValueError, match="one size"):
+        bag(layer(0.3, FIRST), systems, forces, [np.arange(40), np.arange(41)], queries[0])
+    with pytest.raises(ValueError, match="none"):
+        bag(layer(0.3, FIRST), systems, forces, [], queries[0])
+    compilations.clear()
+    more = draw_batches(occupied, BATCH, 3, np.random.default_rng(7))
+    single = bag(layer(0.31, 2 * FIRST), systems, forces, more[:1], queries[0])
+    assert np.isnan(single.variance).all()
+    bag(layer(0.31, 2 * FIRST), systems, forces, more, queries[0])
+    assert compilations == []
+    assert noise_ratio(forces, NOISE, BATCH / len(forces)) > 0
