@@ -83,6 +83,8 @@ class Bagged(NamedTuple):
     Attributes:
         mean: Mean forces, ``(queries, beads, 3)`` in eV/Å.
         variance: Variance of the models about it, (eV/Å)²; NaN for a single model.
+        contrast: Half the difference of the averages of every other model, eV/Å: what random errors
+            of ``mean`` look like, with their covariance.
         models: Number of models.
         iterations: Of the solver, for each model.
         seconds: Wall time of each model, fit and prediction; the first with compilation.
@@ -90,6 +92,7 @@ class Bagged(NamedTuple):
 
     mean: Float[np.ndarray, "queries beads 3"]
     variance: Float[np.ndarray, "queries beads 3"]
+    contrast: Float[np.ndarray, "queries beads 3"]
     models: int
     iterations: Int[np.ndarray, " models"]
     seconds: Float[np.ndarray, " models"]
@@ -111,7 +114,7 @@ def bag(
 ) -> Bagged:
     """Fit a model to every batch and average their forces at the queries.
 
-    Models are not kept: memory holds one of them, and two arrays of the size of the result.
+    Models are not kept: memory holds one of them, and three arrays of the size of the result.
     All batches are of one size, so that they share what is compiled for the first.
 
     Args:
@@ -125,7 +128,7 @@ def bag(
     Raises:
         ValueError: If there are no batches, or they differ in size.
     """
-    mean = squares = np.zeros(())
+    mean = squares = signed = np.zeros(())
     iterations: list[int] = []
     seconds: list[float] = []
     size = None
@@ -138,7 +141,9 @@ def bag(
                 f"and {len(index)} frames"
             )
         model, info = layer.fit(select(systems, np.asarray(index)), forces[index])
-        change = predict_forces(model, queries) - mean
+        own = predict_forces(model, queries)
+        signed = signed + (-1) ** len(seconds) * own
+        change = own - mean
         mean = mean + change / (len(seconds) + 1)
         squares = squares + change * (change - change / (len(seconds) + 1))
         iterations.append(info.iterations)
@@ -149,7 +154,8 @@ def bag(
     if count == 0:
         raise ValueError("at least one batch is needed, got none")
     variance = squares / (count - 1) if count > 1 else np.full_like(mean, np.nan)
-    return Bagged(mean, variance, count, np.array(iterations), np.array(seconds))
+    contrast = (signed - count % 2 * mean) / count
+    return Bagged(mean, variance, contrast, count, np.array(iterations), np.array(seconds))
 
 
 def predict_forces(

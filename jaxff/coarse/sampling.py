@@ -76,18 +76,7 @@ def draw(
     Raises:
         ValueError: If there are fewer frames.
     """
-    frames = len(occupied)
-    if not 1 <= count <= frames:
-        raise ValueError(f"{count} frames are to be drawn from {frames}: give 1 to {frames}")
-    order = rng.permutation(frames)
-    _, of = np.unique(occupied[order], return_inverse=True)
-    sorted_ = np.argsort(of, kind="stable")
-    firsts = np.flatnonzero(np.diff(of[sorted_], prepend=-1))
-    # How many frames of the same cell come before each: those of round 0 go first, in random order,
-    # as large cells come early in this one.
-    rounds = np.empty(frames, int)
-    rounds[sorted_] = np.arange(frames) - np.repeat(firsts, np.diff(firsts, append=frames))
-    return order[np.lexsort((rng.random(frames), rounds))[:count]]
+    return _draw(_grouped(occupied), count, rng)
 
 
 def draw_batches(
@@ -96,7 +85,36 @@ def draw_batches(
     """Batches of one size, each drawn anew from all frames by :func:`draw`."""
     if count < 1:
         raise ValueError(f"at least 1 batch is needed, got {count}")
-    return np.stack([draw(occupied, size, rng) for _ in range(count)])
+    groups = _grouped(occupied)
+    return np.stack([_draw(groups, size, rng) for _ in range(count)])
+
+
+class _Groups(NamedTuple):
+    """Frames cell by cell, where each cell begins, and how many frames it has."""
+
+    order: np.ndarray
+    begins: np.ndarray
+    counts: np.ndarray
+
+
+def _grouped(occupied: np.ndarray) -> _Groups:
+    order = np.argsort(occupied, kind="stable")
+    _, begins, counts = np.unique(occupied[order], return_index=True, return_counts=True)
+    return _Groups(order, begins, counts)
+
+
+def _draw(groups: _Groups, count: int, rng: np.random.Generator) -> np.ndarray:
+    frames, occupied = len(groups.order), len(groups.counts)
+    if not 1 <= count <= frames:
+        raise ValueError(f"{count} frames are to be drawn from {frames}: give 1 to {frames}")
+    if count <= occupied:
+        chosen = rng.choice(occupied, count, replace=False)
+        return groups.order[groups.begins[chosen] + rng.integers(groups.counts[chosen])]
+    # In random order within each cell, the place in it is the round in which a frame is taken.
+    cell = np.repeat(np.arange(occupied), groups.counts)
+    shuffled = groups.order[np.lexsort((rng.random(frames), cell))]
+    rounds = np.arange(frames) - groups.begins[cell]
+    return shuffled[np.lexsort((rng.random(frames), rounds))[:count]]
 
 
 class Sizes(NamedTuple):

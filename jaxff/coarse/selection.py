@@ -6,8 +6,9 @@ The squared error of a model f of noisy forces :math:`F = \bar F + \eta` is, in 
    + \langle(\langle f\rangle - \bar F)^2\rangle + \mathrm{var} f :
 
 noise, which is the same for all models, the square of the bias, and variance. Models of an ensemble
-show their variance; what an average of B of them keeps of it is a B-th part. The noise is known
-from elsewhere, or at most what the best model leaves.
+show their variance, of which an average of B of them keeps a B-th part; what a second layer, which
+is linear in its labels, keeps of that, a fit to the contrast of two half ensembles tells. The noise
+is known from elsewhere, or at most what the best model leaves.
 
 Reference:
     Wang et al., ACS Cent. Sci. 5, 755 (2019), doi:10.1021/acscentsci.8b00913.
@@ -39,6 +40,7 @@ class Score(NamedTuple):
         averaged: Of the average of the first layer.
         single: Of one model of the first layer.
         variance: Of models of the first layer about their average.
+        kept: What the second layer keeps of the variance of that average; NaN for a single model.
         models: Number of models that were averaged.
     """
 
@@ -48,6 +50,7 @@ class Score(NamedTuple):
     averaged: Float[np.ndarray, " folds"]
     single: Float[np.ndarray, " folds"]
     variance: Float[np.ndarray, " folds"]
+    kept: Float[np.ndarray, " folds"]
     models: int
 
     @property
@@ -141,10 +144,15 @@ def scan(
             # The mean of the errors of the models exceeds that of their mean by their spread.
             single = averaged + variance * (1.0 - 1.0 / bagged.models)
             for j, above in enumerate(seconds):
-                model, _ = above.fit(select(systems, own), bagged.mean[: len(own)])
-                left = predict_forces(model, select(systems, tests)) - labels[tests]
-                found[i, j].append((np.mean(left**2), averaged, single, variance))
-    names = ("errors", "averaged", "single", "variance")
+                points, places = select(systems, own), select(systems, tests)
+                model, _ = above.fit(points, bagged.mean[: len(own)])
+                error = np.mean((predict_forces(model, places) - labels[tests]) ** 2)
+                kept = np.nan
+                if bagged.models > 1:
+                    model, _ = above.fit(points, bagged.contrast[: len(own)])
+                    kept = np.mean(predict_forces(model, places) ** 2)
+                found[i, j].append((error, averaged, single, variance, kept))
+    names = ("errors", "averaged", "single", "variance", "kept")
     return [
         Score(i, j, **dict(zip(names, np.array(rows).T, strict=True)), models=batches)
         for (i, j), rows in found.items()
@@ -159,14 +167,15 @@ def best(scores: Sequence[Score]) -> Score:
 def decompose(scores: Sequence[Score], noise: float | None = None) -> list[Parts]:
     """Noise, bias and variance of the second layers of a scan.
 
-    The variance is that over the draw of batches; that over trajectories counts as bias.
+    The variance is that over the draw of batches; that over trajectories counts as bias, and so does
+    all of it for ensembles of a single model.
 
     Args:
         scores: From one call of :func:`scan`.
         noise: Variance of the noise of a component, (eV/Å)²; by default the largest that the scan
             allows, with which the best model has no bias.
     """
-    variances = [float(np.mean(score.variance)) / score.models for score in scores]
+    variances = [float(np.mean(score.kept)) if score.models > 1 else 0.0 for score in scores]
     left = [score.error - own for score, own in zip(scores, variances, strict=True)]
     noise = min(left) if noise is None else noise
     return [Parts(noise, rest - noise, own) for rest, own in zip(left, variances, strict=True)]

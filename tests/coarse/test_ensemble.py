@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 
 from coarse.noisy import NOISE, dimers, double_well, spring
-from jaxff.coarse import block_folds, cells, draw_batches, noise_ratio, sizes
+from jaxff.coarse import cells, draw_batches, noise_ratio, sizes
 from jaxff.coarse.ensemble import Layer, bag, fit_two_layers, predict_forces
 from jaxff.coarse.priors import harmonic_bonds
-from jaxff.coarse.selection import best, decompose, scan
 from jaxff.descriptors import inverse_distances
 from jaxff.kernels import Kernel, matern52
 from jaxff.linalg import solvers
+from jaxff.numerics import select
 from jaxff.potential import bind
 
 KERNEL = Kernel(inverse_distances, matern52)
-BATCH = 40
+BATCH = 100  # of all tests: they share programs
 FIRST, SECOND = 0.003, 1e-4  # regularizations: the noise of all frames, and of averages
 
 
@@ -88,7 +88,7 @@ def test_two_layers_recover_the_mean_force_with_more_frames(slope):
         occupied = cells(distance[:, None], 300, [(1.0, 2.0)])
         made = fit_two_layers(
             systems, forces, occupied, layer(0.3, FIRST), layer(0.3, SECOND),
-            sizes=sizes(count, batch=100, batches=batches, second=60), seed=5,
+            sizes=sizes(count, batch=BATCH, batches=batches, second=60), seed=5,
         )  # fmt: skip
         assert len(np.unique(made.frames)) == 60
         errors.append(squared(predict_forces(made.model, reference), exact))
@@ -102,7 +102,7 @@ def test_a_prior_is_part_of_the_model(trajectory):
     prior = bind(harmonic_bonds([(0, 1)]), values)
     plan = sizes(400, batch=BATCH, batches=2, second=60)
     some = np.arange(400)
-    pick = systems.replace(positions=systems.positions[some], numbers=systems.numbers[some])
+    pick = select(systems, some)
     made = fit_two_layers(
         pick, forces[some], occupied[some], layer(0.3, FIRST), layer(0.3, SECOND),
         sizes=plan, seed=0, prior=prior,
@@ -113,41 +113,12 @@ def test_a_prior_is_part_of_the_model(trajectory):
     assert np.abs(whole - own).max() < 0.05 * np.abs(own).max()
 
 
-def test_a_scan_finds_the_length_scale_and_the_noise(trajectory):
-    systems, forces, _, _ = trajectory
-    some = np.arange(1500)
-    pick = systems.replace(positions=systems.positions[some], numbers=systems.numbers[some])
-    distance = np.linalg.norm(np.asarray(pick.positions)[:, 1], axis=-1)
-    occupied = cells(distance[:, None], 300, [(1.0, 2.0)])
-    told = []
-    scores = scan(
-        [layer(0.3, FIRST), layer(0.02, FIRST)], [layer(0.3, SECOND), layer(30.0, SECOND)],
-        pick, forces[some], occupied, block_folds(1500, 3),
-        batch=BATCH, batches=12, second=60, held_out=500, progress=lambda *n: told.append(n),
-    )  # fmt: skip
-    assert told[-1] == (72, 72)
-    chosen = best(scores)
-    assert (chosen.first, chosen.second) == (0, 0)
-    assert chosen.errors.shape == (3,)
-    # Held-out frames are 500 × 6 numbers in each fold: noise is known to 1.5 % altogether.
-    np.testing.assert_allclose(chosen.error, NOISE**2, rtol=0.06)
-    assert np.all(chosen.averaged < chosen.single)
-    parts = decompose(scores)
-    assert parts[0].bias == pytest.approx(0.0, abs=1e-12)
-    assert parts[1].bias > 0.01 * NOISE**2  # a second layer that is too smooth
-    known = decompose(scores, NOISE**2)
-    for score, part in zip(scores, known, strict=True):
-        assert sum(part) == pytest.approx(score.error)
-    rough = next(s for s in scores if s.first == 1)
-    assert np.mean(rough.variance) > 0
-    with pytest.raises(ValueError, match="empty"):
-        scan([], [], pick, forces[some], occupied, [])
-
-
 def test_batches_of_one_size(trajectory, queries, compilations):
     systems, forces, _, occupied = trajectory
     with pytest.raises(ValueError, match="one size"):
-        bag(layer(0.3, FIRST), systems, forces, [np.arange(40), np.arange(41)], queries[0])
+        bag(
+            layer(0.3, FIRST), systems, forces, [np.arange(BATCH), np.arange(BATCH + 1)], queries[0]
+        )
     with pytest.raises(ValueError, match="none"):
         bag(layer(0.3, FIRST), systems, forces, [], queries[0])
     compilations.clear()

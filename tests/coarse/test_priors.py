@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxff import add, bind, energy_and_forces, io, units
-from jaxff.coarse import priors
+from jaxff import add, analysis, bind, energy_and_forces, io, units
+from jaxff.coarse import check_units, priors
 from jaxff.system import System
 
 KEY = jax.random.key(0)
@@ -74,7 +74,11 @@ def test_published_alanine(alanine, relaxed):
 def test_inversion_gives_the_published_constants(data_dir):
     """Five of the beads, of the same simulation: all but those at CB."""
     with np.load(data_dir / "ala2_cg" / "ala2_cg.npz") as file:
-        positions = file["R"]
+        positions, forces = file["R"], file["F"]
+    systems = System(positions, [6, 7, 6, 6, 7])
+    assert 0.3 < check_units(systems, KCAL * forces, 300.0) < 1.0  # noisy: 0.6 ± 0.14
+    with pytest.raises(ValueError, match="kcal/mol"):
+        check_units(systems, forces, 300.0)
     bonds = priors.invert_bonds(positions, [(0, 1), (1, 2), (2, 3), (3, 4)], 300.0, volume=False)
     np.testing.assert_allclose(bonds["length"], LENGTHS[:4], rtol=1e-3)
     np.testing.assert_allclose(bonds["stiffness"], BOND_STIFFNESS[:4], rtol=0.03)
@@ -128,6 +132,14 @@ def test_a_prior_is_subtracted_and_restored(bent, tmp_path):
     forces = np.asarray(energy_and_forces(prior)(systems)[1])
     np.testing.assert_allclose(priors.subtract(prior, systems, forces), 0.0, atol=1e-12)
     assert priors.subtract(None, systems, forces) is not None
+    bonds, angles, _ = prior.params
+    lengths = analysis.distances(bent[:50], [(0, 1), (1, 2)])
+    turn = np.radians(analysis.angles(bent[:50], [(0, 1, 2)]))
+    by_hand = 0.5 * np.sum(bonds["stiffness"] * (lengths - bonds["length"]) ** 2, axis=1)
+    by_hand += 0.5 * np.sum(angles["stiffness"] * (turn - angles["angle"]) ** 2, axis=1)
+    far = analysis.distances(bent[:50], [(0, 2)])
+    by_hand += units.BOLTZMANN * 300.0 * np.sum((far.min() / far) ** 6, axis=1)
+    np.testing.assert_allclose(prior(systems), by_hand)
     nearest = np.linalg.norm(bent[:50, 2] - bent[:50, 0], axis=-1).min()
     thermal = units.BOLTZMANN * 300.0
     np.testing.assert_allclose(prior.params[2]["diameter"], nearest)
