@@ -9,6 +9,7 @@ from jaxff.coarse.ensemble import (
     fit_two_layers,
     predict_forces,
 )
+from jaxff.coarse.force_maps import basic_force_map, optimal_force_map, rigid_pairs
 from jaxff.coarse.inducing import (
     Inducing,
     NormalEquations,
@@ -16,15 +17,7 @@ from jaxff.coarse.inducing import (
     normal_equations,
     solve,
 )
-from jaxff.coarse.mapping import (
-    LinearMap,
-    basic_force_map,
-    centers_of_mass,
-    linear_map,
-    optimal_force_map,
-    rigid_pairs,
-    slices,
-)
+from jaxff.coarse.mapping import LinearMap, centers_of_mass, linear_map, slices
 from jaxff.coarse.network import Network, fit_network
 from jaxff.coarse.priors import (
     fit_prior,

@@ -11,7 +11,7 @@ follows from its own sums.
 
 Reference:
     Smola & Schölkopf, ICML 2000, 911 (subsets of basis functions); Quiñonero-Candela & Rasmussen,
-    J. Mach. Learn. Res. 6, 1939 (2005) (their noise).
+    J. Mach. Learn. Res. 6, 1939 (2005) (as a Gaussian process).
 """
 
 from collections.abc import Iterable, Mapping, Sequence

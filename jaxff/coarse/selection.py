@@ -167,7 +167,7 @@ def best(scores: Sequence[Score]) -> Score:
 def decompose(scores: Sequence[Score], noise: float | None = None) -> list[Parts]:
     """Noise, bias and variance of the second layers of a scan.
 
-    The variance is that over the draw of batches; that over trajectories counts as bias, and so does
+    The variance is that over the draw of batches. That over trajectories counts as bias, as does
     all of it for ensembles of a single model.
 
     Args:

@@ -62,6 +62,7 @@ def test_the_error_falls_with_the_number_of_batches_to_the_bias(averages, querie
     spread = squared(found[-1].mean, found[1].mean)
     np.testing.assert_allclose(spread, variance * (1 / 16 + 1 / 64), rtol=0.6)
     assert np.mean(found[-1].standard_error ** 2) == pytest.approx(variance / 64)
+    assert np.mean(found[-1].contrast ** 2) == pytest.approx(variance / 64, rel=0.6)
 
 
 def test_iterated_models_are_dense_ones_within_the_error_of_the_ensemble(

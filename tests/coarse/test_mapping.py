@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxff.coarse import mapping
+from jaxff.coarse import force_maps, mapping
 from jaxff.units import BOLTZMANN
 
 MASSES = np.array([12.0, 1.0, 1.0, 14.0, 1.0, 16.0])
@@ -31,7 +31,7 @@ def test_mapped_forces_average_to_the_mean_force(chain, matrix):
     exact = np.linalg.inv(matrix @ np.linalg.inv(springs) @ matrix.T)  # of the free energy
     basic = mapping.linear_map(matrix, [1, 2, 3])
     best = mapping.linear_map(
-        matrix, [1, 2, 3], forces=mapping.optimal_force_map(matrix, forces[:500])
+        matrix, [1, 2, 3], forces=force_maps.optimal_force_map(matrix, forces[:500])
     )
     left = []
     for found in (basic, best):
@@ -49,13 +49,13 @@ def test_mapped_forces_average_to_the_mean_force(chain, matrix):
 
 
 def test_basic_maps_are_the_forces_that_one_would_add_up():
-    np.testing.assert_allclose(mapping.basic_force_map(SLICES), SLICES, atol=1e-14)
-    np.testing.assert_allclose(mapping.basic_force_map(GROUPS), GROUPS > 0, atol=1e-14)
-    rigid = mapping.basic_force_map(SLICES, [(0, 1), (1, 2), (3, 4)])
+    np.testing.assert_allclose(force_maps.basic_force_map(SLICES), SLICES, atol=1e-14)
+    np.testing.assert_allclose(force_maps.basic_force_map(GROUPS), GROUPS > 0, atol=1e-14)
+    rigid = force_maps.basic_force_map(SLICES, [(0, 1), (1, 2), (3, 4)])
     np.testing.assert_allclose(rigid, GROUPS > 0, atol=1e-14)
     # Beads that share an atom: what is left of the sums is consistent.
     shared = np.array([[0.5, 0.5, 0.0], [0.0, 0.25, 0.75]])
-    np.testing.assert_allclose(mapping.basic_force_map(shared) @ shared.T, np.eye(2), atol=1e-12)
+    np.testing.assert_allclose(force_maps.basic_force_map(shared) @ shared.T, np.eye(2), atol=1e-12)
     np.testing.assert_allclose(mapping.linear_map(GROUPS, [1, 1, 1]).masses(MASSES), [14, 15, 16])
 
 
@@ -64,14 +64,14 @@ def test_rigid_bonds_are_found_and_not_cut(chain):
     frames = moved[:50] + np.arange(6)[:, None] * 0.6
     direction = frames[:, 1] - frames[:, 0]
     frames[:, 1] = frames[:, 0] + direction / np.linalg.norm(direction, axis=-1, keepdims=True)
-    pairs = mapping.rigid_pairs(frames)
+    pairs = force_maps.rigid_pairs(frames)
     assert pairs.tolist() == [[0, 1]]
-    best = mapping.optimal_force_map(SLICES, forces[:100], pairs)
+    best = force_maps.optimal_force_map(SLICES, forces[:100], pairs)
     np.testing.assert_allclose(best[:, 0], best[:, 1])
     found = mapping.linear_map(SLICES, [6, 7, 8], forces=best, constraints=pairs)
     assert found.constraints.tolist() == [[0, 1]]
-    far = mapping.optimal_force_map(SLICES, forces[:100], pairs, ridge=1e6)
-    np.testing.assert_allclose(far, mapping.basic_force_map(SLICES, pairs), atol=1e-4)
+    far = force_maps.optimal_force_map(SLICES, forces[:100], pairs, ridge=1e6)
+    np.testing.assert_allclose(far, force_maps.basic_force_map(SLICES, pairs), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_rigid_bonds_are_found_and_not_cut(chain):
         (lambda: mapping.linear_map(SLICES, [1, 1, 1]).systems(np.zeros((2, 5, 3))), "6 atoms"),
         (lambda: mapping.slices(6, [0, 0]), "different"),
         (lambda: mapping.centers_of_mass([[7]], MASSES), "from 0 to 5"),
-        (lambda: mapping.optimal_force_map(SLICES, np.zeros((0, 6, 3))), "give more frames"),
+        (lambda: force_maps.optimal_force_map(SLICES, np.zeros((0, 6, 3))), "give more frames"),
     ],
 )  # fmt: skip
 def test_inconsistent_maps_are_refused(call, message):
