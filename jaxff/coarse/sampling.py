@@ -193,8 +193,12 @@ def noise_ratio(forces: Float[np.ndarray, "..."], noise: float, share: float = 1
     r"""Regularisation at the level of the noise, relative to the mean diagonal of the kernel.
 
     :math:`\sigma^2 / (\mathrm{var}(F) - \sigma^2)`: with it the kernel, times an amplitude, expects
-    mean forces of the variance that the noise leaves. A model that is averaged with others is to be
-    regularised as the whole ensemble would be, by ``share``, the part of all frames that it sees.
+    mean forces of the variance that the noise leaves. That is where a search begins, not where it
+    ends: a kernel that expects as much in directions that hold no mean force, such as bonds whose
+    prior is subtracted, wants far less. Held-out folds tell (:func:`jaxff.coarse.fit_inducing`).
+
+    A model that is averaged with others is to be regularised as all frames together would be, by
+    ``share``, the part of them that it sees. This holds for any regularization.
 
     Args:
         forces: Labels, with their noise, in eV/Å.

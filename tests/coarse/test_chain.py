@@ -48,7 +48,8 @@ def test_a_model_of_noisy_forces_has_the_free_energy_of_the_trajectory():
     coarse.check_units(systems, labels, KELVIN)
 
     prior = coarse.fit_prior(systems, KELVIN, bonds=[(0, 1)])
-    occupied = coarse.cells(analysis.distances(systems.positions, [(0, 1)]), 100, [(0.5, 2.5)])
+    distances = analysis.distances(seen.reshape(-1, 2, 3), [(0, 1)])
+    occupied = coarse.cells(distances, 100, [(0.5, 2.5)])
     kernel, hyper = Kernel(inverse_distances, matern52), {"lengthscale": 0.5}
     first, second = (coarse.Layer(kernel, hyper, value) for value in (0.01, 1e-4))
     made = coarse.fit_two_layers(
@@ -64,7 +65,7 @@ def test_a_model_of_noisy_forces_has_the_free_energy_of_the_trajectory():
     for model in (made.model, streamed.model):
         found = profile(simulated(model, 1))
         assert analysis.jensen_shannon(found, reference) < 0.003
-        assert analysis.mean_squared_difference(found, reference) < (0.25 * THERMAL) ** 2
+        assert analysis.mean_squared_difference(found, reference) < (0.35 * THERMAL) ** 2
         known = found.error < 0.1 * THERMAL
         shift = np.mean((found.free_energy - exact)[known])
         assert np.abs(found.free_energy - exact - shift)[known].max() < 0.35 * THERMAL
