@@ -135,17 +135,27 @@ def _edges(bins: Any, limits: Limits | None, count: int) -> list[np.ndarray]:
     return [np.linspace(end[0], end[1], number + 1) for end, number in zip(ends, each, strict=True)]
 
 
-def mean_squared_difference(surface: Surface, reference: Surface) -> float:
+def mean_squared_difference(
+    surface: Surface, reference: Surface, *, below: float | None = None
+) -> float:
     r"""Mean squared difference of two surfaces over the bins that both visited, eV².
 
     A free energy has an arbitrary zero: surfaces are brought to each other by the constant of the
-    least difference.
+    least difference. All bins count alike, those that were hardly visited and are nothing but noise
+    too.
+
+    Args:
+        surface: A surface.
+        reference: What it is compared with.
+        below: Only bins count whose free energy in the reference is below this one, eV.
 
     Raises:
         ValueError: If grids differ, or have no visited bin in common.
     """
     _check_grids(surface, reference)
     both = (surface.probability > 0) & (reference.probability > 0)
+    if below is not None:
+        both &= reference.free_energy < below
     if not both.any():
         raise ValueError("the surfaces have no visited bin in common")
     return float(np.var(surface.free_energy[both] - reference.free_energy[both]))

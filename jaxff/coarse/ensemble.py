@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxff import gdml
 from jaxff.coarse.priors import restore, subtract
-from jaxff.coarse.sampling import Sizes, draw, draw_batches
+from jaxff.coarse.sampling import Sizes, check_occupied, draw, draw_batches
 from jaxff.derivatives import forces as forces_of
 from jaxff.linalg import preconditioners, solvers
 from jaxff.linalg.solvers import Solver
@@ -212,9 +212,10 @@ def fit_two_layers(
         progress: Called after each model of the ensemble with their number.
 
     Raises:
-        ValueError: For sizes that the frames do not allow.
+        ValueError: For sizes that the frames do not allow, and arrays that do not fit together.
     """
     labels = subtract(prior, systems, forces)
+    check_occupied(occupied, len(labels))
     rng = np.random.default_rng(seed)
     frames = draw(occupied, sizes.second, rng)
     batches = draw_batches(occupied, sizes.batch, sizes.batches, rng)

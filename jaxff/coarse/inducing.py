@@ -24,7 +24,7 @@ import numpy as np
 
 from jaxff import gdml
 from jaxff.coarse.priors import restore, subtract
-from jaxff.coarse.sampling import Fold, draw
+from jaxff.coarse.sampling import Fold, check_occupied, draw
 from jaxff.gdml import expansion
 from jaxff.gdml.blocks import tile_blocks as blocks_of
 from jaxff.gdml.blocks import tile_columns, tile_rows, tile_terms
@@ -267,6 +267,7 @@ def fit_inducing(
     if len(tried) > 1 and not folds:
         raise ValueError("to choose a regularization give folds, got none")
     labels = subtract(prior, systems, forces)
+    check_occupied(occupied, len(labels))
     parts = [fold.held_out for fold in folds] or [np.arange(len(labels))]
     if not np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels))):
         raise ValueError(f"folds must hold out each of {len(labels)} frames once")

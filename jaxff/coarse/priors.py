@@ -221,9 +221,19 @@ def fit_prior(
 
 
 def subtract(prior: Bound | None, systems: System, forces: Any) -> Float[np.ndarray, "..."]:
-    """Forces in eV/Å that a model on top of a prior has to learn."""
+    """Forces in eV/Å that a model on top of a prior has to learn.
+
+    Raises:
+        ValueError: If there is no force for each position, or one is not finite.
+    """
+    forces = np.asarray(forces, np.float64)
+    if forces.shape != systems.positions.shape or not np.isfinite(forces).all():
+        raise ValueError(
+            f"forces must be finite and of the shape of the positions, {systems.positions.shape}, "
+            f"got {forces.shape}"
+        )
     if prior is None:
-        return np.asarray(forces, np.float64)
+        return forces
     return residual_labels(prior, systems, {"forces": forces})["forces"]
 
 

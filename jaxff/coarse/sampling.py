@@ -18,6 +18,7 @@ __all__ = [
     "Sizes",
     "block_folds",
     "cells",
+    "check_occupied",
     "draw",
     "draw_batches",
     "noise_ratio",
@@ -58,6 +59,18 @@ def cells(
     place = (values - edges[:, 0]) / (edges[:, 1] - edges[:, 0]) * each
     place = np.minimum(place.astype(int), each - 1)  # the last edge belongs to the last cell
     return np.unique(np.ravel_multi_index(tuple(place.T), tuple(each)), return_inverse=True)[1]
+
+
+def check_occupied(occupied: Int[np.ndarray, " frames"], frames: int) -> None:
+    """Refuse cells that are not those of the frames.
+
+    Raises:
+        ValueError: If their number differs.
+    """
+    if np.shape(occupied) != (frames,):
+        raise ValueError(
+            f"the cells must be those of all {frames} frames, got shape {np.shape(occupied)}"
+        )
 
 
 def draw(

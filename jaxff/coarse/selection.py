@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxff.coarse.ensemble import Layer, bag, predict_forces
 from jaxff.coarse.priors import subtract
-from jaxff.coarse.sampling import Fold, draw, draw_batches, sizes
+from jaxff.coarse.sampling import Fold, check_occupied, draw, draw_batches, sizes
 from jaxff.numerics import select
 from jaxff.potential import Bound
 from jaxff.system import System
@@ -60,7 +60,9 @@ class Score(NamedTuple):
 
     @property
     def standard_error(self) -> float:
-        """Of that mean."""
+        """Of that mean; NaN for a single fold."""
+        if len(self.errors) < 2:
+            return float("nan")
         return float(np.std(self.errors, ddof=1) / np.sqrt(len(self.errors)))
 
 
@@ -121,6 +123,7 @@ def scan(
     if not (len(firsts) and len(seconds) and len(folds)):
         raise ValueError("a scan needs layers of both kinds and folds, got an empty list")
     labels = subtract(prior, systems, forces)
+    check_occupied(occupied, len(labels))
     found = {(i, j): [] for i in range(len(firsts)) for j in range(len(seconds))}
     total, done = len(firsts) * len(folds) * batches, 0
     for number, fold in enumerate(folds):

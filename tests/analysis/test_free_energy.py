@@ -82,6 +82,11 @@ def test_divergences_in_closed_form():
     assert analysis.kullback_leibler(p, apart) == np.inf
     # Differences ±kT ln(3)/2 about their mean.
     assert analysis.mean_squared_difference(p, q) == pytest.approx((THERMAL * np.log(3) / 2) ** 2)
+    # Of three bins, the reference has one at kT ln 4 above the two others.
+    rare, other = made([4 / 9, 4 / 9, 1 / 9]), made([0.5, 0.25, 0.25])
+    assert analysis.mean_squared_difference(other, rare, below=THERMAL) == pytest.approx(
+        (THERMAL * np.log(2) / 2) ** 2
+    )
     with pytest.raises(ValueError, match="in common"):
         analysis.mean_squared_difference(p, apart)
     with pytest.raises(ValueError, match="different grids"):

@@ -65,7 +65,8 @@ def test_a_model_of_noisy_forces_has_the_free_energy_of_the_trajectory():
     for model in (made.model, streamed.model):
         found = profile(simulated(model, 1))
         assert analysis.jensen_shannon(found, reference) < 0.003
-        assert analysis.mean_squared_difference(found, reference) < (0.35 * THERMAL) ** 2
+        left = analysis.mean_squared_difference(found, reference, below=3.0 * THERMAL)
+        assert left < (0.15 * THERMAL) ** 2
         known = found.error < 0.1 * THERMAL
         shift = np.mean((found.free_energy - exact)[known])
         assert np.abs(found.free_energy - exact - shift)[known].max() < 0.35 * THERMAL

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+from training.batches import NETWORK
 
 from coarse.noisy import dimers, spring
 from jaxff import bind, neighbor_list
@@ -10,7 +11,6 @@ from jaxff.coarse.network import fit_network
 from jaxff.coarse.priors import harmonic_bonds
 from jaxff.coarse.sampling import block_folds
 from jaxff.system import System
-from training.batches import NETWORK
 
 
 def test_a_network_learns_what_the_prior_leaves():

@@ -131,7 +131,10 @@ def test_a_prior_is_subtracted_and_restored(bent, tmp_path):
     )
     forces = np.asarray(energy_and_forces(prior)(systems)[1])
     np.testing.assert_allclose(priors.subtract(prior, systems, forces), 0.0, atol=1e-12)
-    assert priors.subtract(None, systems, forces) is not None
+    np.testing.assert_array_equal(priors.subtract(None, systems, forces), forces)
+    for wrong in (None, forces[:5], np.full_like(forces, np.nan)):
+        with pytest.raises(ValueError, match="shape of the positions"):
+            priors.subtract(prior, systems, wrong)
     bonds, angles, _ = prior.params
     lengths = analysis.distances(bent[:50], [(0, 1), (1, 2)])
     turn = np.radians(analysis.angles(bent[:50], [(0, 1, 2)]))

@@ -54,6 +54,10 @@ def test_a_scan_finds_the_length_scale_and_the_noise(trajectory):
     assert abs(known[0].bias) < 0.06 * NOISE**2
     with pytest.raises(ValueError, match="empty"):
         scan([], [], systems, forces, occupied, [])
+    with pytest.raises(ValueError, match="all 1500 frames"):
+        scan([layer(0.3, 1.0)], [layer(0.3, 1.0)], systems, forces, occupied[:9], block_folds(9, 2))
+    assert np.isnan(chosen._replace(errors=chosen.errors[:1]).standard_error)
+    assert chosen.standard_error > 0
 
 
 def test_a_single_layer_is_the_baseline(trajectory):
