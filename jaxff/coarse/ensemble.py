@@ -84,7 +84,7 @@ class Bagged(NamedTuple):
         mean: Mean forces, ``(queries, beads, 3)`` in eV/Å.
         variance: Variance of the models about it, (eV/Å)²; NaN for a single model.
         contrast: Half the difference of the averages of every other model, eV/Å: what random errors
-            of ``mean`` look like, with their covariance (of an odd number B of models less by 1/B²).
+            of ``mean`` look like, with their covariance (of an odd number B less by 1/B²).
         models: Number of models.
         iterations: Of the solver, for each model.
         seconds: Wall time of each model, fit and prediction; the first with compilation.
