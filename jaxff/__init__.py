@@ -2,6 +2,7 @@
 
 from jaxff import (
     analysis,
+    coarse,
     data,
     descriptors,
     dynamics,
@@ -40,6 +41,7 @@ __all__ = [
     "analysis",
     "bind",
     "born_charges",
+    "coarse",
     "data",
     "descriptors",
     "dipole",

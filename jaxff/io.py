@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxff import descriptors, kernels, physics
+from jaxff.coarse import priors
 from jaxff.data.archive import write_atomic
 from jaxff.gdml.potential import KernelPotential
 from jaxff.gdml.potential import potential as gdml_potential
@@ -74,8 +75,11 @@ _BUILDERS = {
     **{name: build for name, (_, build) in descriptors.BUILDERS.items()},
     "d3": physics.d3,
     "ewald_plan": physics.EwaldPlan,
+    "harmonic_angles": priors.harmonic_angles,
+    "harmonic_bonds": priors.harmonic_bonds,
     "lennard_jones": physics.lennard_jones,
     "morse": physics.morse,
+    "repulsion": priors.repulsion,
     "trainable_zbl": physics.trainable_zbl,
     "zbl": physics.zbl,
     "add": lambda potentials: add(*potentials),

@@ -17,6 +17,7 @@ os.environ.setdefault(
 )
 
 import jax
+import jax.monitoring
 import pytest
 from jaxtyping import install_import_hook
 
@@ -77,3 +78,17 @@ def data_dir() -> Path:
 def reference_dir() -> Path:
     """Stored outputs of original implementations (not part of the project)."""
     return _folder("JAXFF_REFERENCE", "../shared/reference")
+
+
+@pytest.fixture
+def compilations():
+    """Names of the programs that XLA compiles while the test runs."""
+    names = []
+
+    def listen(event, duration, **fields):
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(fields.get("fun_name"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)

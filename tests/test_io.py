@@ -110,6 +110,9 @@ DESCRIPTORS = {
         (1, 8), radial_cutoff=3.0, angular_cutoff=2.5, radial_functions=4, angular_functions=3,
         two_body_width=0.4, softening=0.05,
     ),
+    "chiral_distances": lambda: descriptors.chiral_distances(
+        ((0, 1, 2, 3),), weight=0.7, power=1.5
+    ),
     "internal": lambda: descriptors.internal(((0, 1), (0, 2)), ((1, 0, 2),), weighted=False),
     "smooth_images": lambda: descriptors.smooth_images(sharpness=4.0),
     "soap": lambda: descriptors.soap(

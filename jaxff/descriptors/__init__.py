@@ -7,6 +7,7 @@ from jaxff.descriptors.acsf import SymmetryFunctions, acsf
 from jaxff.descriptors.ani import AtomicEnvironmentVectors, ani, ani_1x, ani_2x
 from jaxff.descriptors.bessel import BesselPowerSpectrum, bessel_power_spectrum
 from jaxff.descriptors.check import check
+from jaxff.descriptors.coarse_grained import ChiralDistances, chiral_distances
 from jaxff.descriptors.coulomb_matrix import (
     CoulombEigenvalues,
     CoulombMatrix,
@@ -39,6 +40,7 @@ __all__ = [
     "NAMED",
     "AtomicEnvironmentVectors",
     "BesselPowerSpectrum",
+    "ChiralDistances",
     "CoulombEigenvalues",
     "CoulombMatrix",
     "DistancePowers",
@@ -56,6 +58,7 @@ __all__ = [
     "ani_2x",
     "bessel_power_spectrum",
     "check",
+    "chiral_distances",
     "coulomb_eigenvalues",
     "coulomb_matrix",
     "distance_powers",
@@ -90,6 +93,7 @@ BUILDERS = {
     "acsf": (SymmetryFunctions, acsf),
     "ani": (AtomicEnvironmentVectors, ani),
     "bessel_power_spectrum": (BesselPowerSpectrum, bessel_power_spectrum),
+    "chiral_distances": (ChiralDistances, chiral_distances),
     "coulomb_eigenvalues": (CoulombEigenvalues, coulomb_eigenvalues),
     "fchl19": (FCHL19, fchl19),
     "internal": (InternalCoordinates, internal),

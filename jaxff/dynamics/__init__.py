@@ -14,6 +14,7 @@ from jaxff.dynamics.observables import (
     temperature,
     total_momentum,
 )
+from jaxff.dynamics.overdamped import overdamped
 from jaxff.dynamics.path_integral import path_integral
 from jaxff.dynamics.precision import single_precision_error
 from jaxff.dynamics.progress import progress_bar
@@ -45,6 +46,7 @@ __all__ = [
     "nose_hoover",
     "npt",
     "nve",
+    "overdamped",
     "path_integral",
     "progress_bar",
     "read_hdf5",

@@ -9,13 +9,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxff import units
 from jaxff.dynamics import thermostats
 from jaxff.dynamics.integrators import State, drift, kick, kinetic_energy
 from jaxff.types import Array, Float
 
-__all__ = ["Ensemble", "csvr", "langevin", "nose_hoover", "nve", "positive"]
+__all__ = [
+    "Ensemble",
+    "csvr",
+    "heat",
+    "langevin",
+    "minus_heat",
+    "nose_hoover",
+    "nve",
+    "positive",
+    "second_kick",
+    "thermal_energy",
+]
 
 
 @jax.tree_util.register_dataclass
@@ -37,6 +49,8 @@ class Ensemble:
         moves_cell: Whether the cell is part of the state.
         couples_replicas: Whether replicas are the beads of one ring polymer: ``bath``, ``propose``
             and ``finish`` see all of them, with a leading axis.
+        inertia: ``(ensemble, masses) -> masses`` in amu with which it runs, where they are not
+            those of the atoms; ``None`` where they are.
     """
 
     timestep: Any
@@ -49,10 +63,17 @@ class Ensemble:
     conserves_momentum: bool = field(default=True, metadata={"static": True})
     moves_cell: bool = field(default=False, metadata={"static": True})
     couples_replicas: bool = field(default=False, metadata={"static": True})
+    inertia: Callable[..., Any] | None = field(default=None, metadata={"static": True})
 
     def reduced_masses(self, masses: Array) -> Array:
         """Masses ``(atoms,)`` in amu as ``(atoms, 1)`` in eV step²/Å²."""
         return masses[:, None] * (units.TIME / self.timestep) ** 2
+
+    def inertial_masses(
+        self, masses: Float[np.ndarray, "*replicas atoms"]
+    ) -> Float[np.ndarray, "*replicas atoms"]:
+        """Masses in amu with which atoms of these masses are run."""
+        return masses if self.inertia is None else self.inertia(self, masses)
 
     def velocities(self, state: State) -> Array:
         """Velocities in Å/fs of a state."""
@@ -95,7 +116,7 @@ def nve(timestep: float) -> Ensemble:
         "nve",
         _no_bath,
         _verlet,
-        _second_kick,
+        second_kick,
         _no_bath_energy,
     )
 
@@ -119,7 +140,7 @@ def langevin(timestep: float, temperature: float, friction: float) -> Ensemble:
         "temperature": positive("temperature", temperature, "K"),
         "friction": positive("friction", friction, "1/fs"),
     }
-    return _thermal("langevin", timestep, parameters, _heat, _langevin_step, _minus_heat, False)
+    return _thermal("langevin", timestep, parameters, heat, _langevin_step, minus_heat, False)
 
 
 def csvr(timestep: float, temperature: float, relaxation_time: float) -> Ensemble:
@@ -138,7 +159,7 @@ def csvr(timestep: float, temperature: float, relaxation_time: float) -> Ensembl
         Bussi, Donadio & Parrinello, J. Chem. Phys. 126, 014101 (2007), doi:10.1063/1.2408420.
     """
     parameters = _temperature_and_time(temperature, relaxation_time)
-    return _thermal("csvr", timestep, parameters, _heat, _csvr_step, _minus_heat)
+    return _thermal("csvr", timestep, parameters, heat, _csvr_step, minus_heat)
 
 
 def nose_hoover(
@@ -201,7 +222,7 @@ def _thermal(
     conserves_momentum: bool = True,
 ) -> Ensemble:
     checked = positive("timestep", timestep, "fs")
-    return Ensemble(checked, parameters, name, bath, step, _second_kick, energy, conserves_momentum)
+    return Ensemble(checked, parameters, name, bath, step, second_kick, energy, conserves_momentum)
 
 
 # Functions of the module: ensembles of one kind compare equal as static data and compile once.
@@ -219,33 +240,37 @@ def _verlet(ensemble: Ensemble, state: State) -> State:
     return drift(kick(state), 1.0)
 
 
-def _second_kick(ensemble: Ensemble, state: State) -> State:
+def second_kick(ensemble: Ensemble, state: State) -> State:
+    """Half a kick under the new forces, which ends the step."""
     return replace(kick(state), step=state.step + 1)
 
 
-def _thermal_energy(ensemble: Ensemble, state: State) -> Array:
+def thermal_energy(ensemble: Ensemble, state: State) -> Array:
+    """Boltzmann's constant times the temperature in eV."""
     return jnp.asarray(units.BOLTZMANN * ensemble.parameters["temperature"], state.momentum.dtype)
 
 
-def _heat(ensemble: Ensemble, state: State, volume: Any) -> dict[str, Any]:
+def heat(ensemble: Ensemble, state: State, volume: Any) -> dict[str, Any]:
+    """Bath of a thermostat that counts the heat it gives."""
     return {"heat": jnp.zeros((), state.momentum.dtype)}
 
 
-def _minus_heat(ensemble: Ensemble, state: State) -> Array:
+def minus_heat(ensemble: Ensemble, state: State) -> Array:
+    """What such a bath adds to the conserved energy, eV."""
     return -state.bath["heat"]
 
 
 def _langevin_step(ensemble: Ensemble, state: State) -> State:
     state = drift(kick(state), 0.5)
     rate = ensemble.parameters["friction"] * ensemble.timestep
-    thermal = _thermal_energy(ensemble, state)
+    thermal = thermal_energy(ensemble, state)
     return drift(thermostats.ornstein_uhlenbeck(state, thermal, rate), 0.5)
 
 
 def _csvr_step(ensemble: Ensemble, state: State) -> State:
     state = drift(kick(state), 0.5)
     rate = ensemble.timestep / ensemble.parameters["relaxation_time"]
-    thermal = _thermal_energy(ensemble, state)
+    thermal = thermal_energy(ensemble, state)
     return drift(thermostats.rescaling(state, thermal, rate), 0.5)
 
 
@@ -256,7 +281,7 @@ def _chain(ensemble: Ensemble, state: State, volume: Any) -> dict[str, Any]:
 
 def _chain_masses(ensemble: Ensemble, state: State) -> Array:
     period = ensemble.parameters["relaxation_time"] / ensemble.timestep
-    masses = _thermal_energy(ensemble, state) * jnp.full_like(
+    masses = thermal_energy(ensemble, state) * jnp.full_like(
         state.bath["chain_position"], period**2
     )
     return masses.at[0].multiply(state.freedom)
@@ -264,12 +289,12 @@ def _chain_masses(ensemble: Ensemble, state: State) -> Array:
 
 def _nose_hoover_step(ensemble: Ensemble, state: State) -> State:
     state = drift(kick(state), 0.5)
-    masses, thermal = _chain_masses(ensemble, state), _thermal_energy(ensemble, state)
+    masses, thermal = _chain_masses(ensemble, state), thermal_energy(ensemble, state)
     return drift(thermostats.nose_hoover_chain(state, thermal, masses), 0.5)
 
 
 def _chain_energy(ensemble: Ensemble, state: State) -> Array:
-    masses, thermal = _chain_masses(ensemble, state), _thermal_energy(ensemble, state)
+    masses, thermal = _chain_masses(ensemble, state), thermal_energy(ensemble, state)
     place, momentum = state.bath["chain_position"], state.bath["chain_momentum"]
     heights = thermal * (state.freedom * place[0] + jnp.sum(place[1:]))
     return 0.5 * jnp.sum(momentum**2 / masses) + heights

@@ -128,7 +128,13 @@ def run(
     data = _key(key, ensemble, velocities, restart, system)
     check_precision(energy_fn, system, pairs)
     simulation = Simulation(
-        as_pytree(energy_fn), ensemble, system, _masses(masses, system), pairs, data, shadow
+        as_pytree(energy_fn),
+        ensemble,
+        system,
+        ensemble.inertial_masses(_masses(masses, system)),
+        pairs,
+        data,
+        shadow,
     )
     recorder = Recorder(simulation, writer, progress, keep_frames)
     if restart is None:

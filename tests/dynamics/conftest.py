@@ -3,7 +3,6 @@
 import itertools
 
 import jax
-import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -102,17 +101,3 @@ def argon():
     fractional = ((grid[:, None] + basis[None]) / 2).reshape(-1, 3)
     cell = np.array([[10.8, 0, 0], [1.2, 10.6, 0], [0.3, -0.7, 10.9]])
     return System(fractional @ cell, np.full(32, 18), cell=cell)
-
-
-@pytest.fixture
-def compilations():
-    """Names of the programs that XLA compiles while the test runs."""
-    names = []
-
-    def listen(event, duration, **fields):
-        if event == "/jax/core/compile/backend_compile_duration":
-            names.append(fields.get("fun_name"))
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield names
-    jax.monitoring.unregister_event_duration_listener(listen)
