@@ -39,10 +39,11 @@ from jaxff.report import canvas
 PUBLISHED = {
     "schnet_ethanol": (0.08, 0.39), "painn_ethanol": (0.064, 0.224),
     "geomatt_ethanol": (0.25, 0.98), "so3krates_ethanol": (0.052, 0.096),
+    "spookynet_ethanol": (0.052, 0.094),
 }  # fmt: skip
 COLORS = {
     "schnet": canvas.BLUE, "painn": canvas.ORANGE, "geomatt": canvas.GREEN,
-    "so3krates": canvas.PURPLE,
+    "so3krates": canvas.PURPLE, "spookynet": "black",
 }  # fmt: skip
 
 
