@@ -20,15 +20,18 @@ import numpy as np
 
 from jaxff.kernels.kernel import Kernel
 from jaxff.system import System
-from jaxff.types import Array
+from jaxff.types import Array, Float
 
 __all__ = [
     "Tile",
     "blocks",
+    "columns_of",
     "even_tiles",
+    "features_and_jacobians",
     "finish",
     "is_pairwise",
     "pair_field",
+    "permutes_features",
     "prepare_columns",
     "prepare_rows",
     "terms",
@@ -41,15 +44,26 @@ __all__ = [
 
 def prepare_columns(kernel: Kernel, hyper: Any, systems: System, center: Array) -> dict[str, Array]:
     """What the blocks need of the references that act as queries; leading axis: reference."""
-    x, jacobian = jax.vmap(lambda s: _permuted_jacobian(kernel, hyper, s))(systems)
-    x, jacobian = x - center, jnp.swapaxes(jacobian, 2, 3)  # (I, P, D), (I, P, 3M, D)
-    projection = jnp.einsum("ipad,ipd->ipa", jacobian, x)
-    # With one more feature, u and v are single matrix products: see `terms`.
-    columns = {"x": x, "jacobian": jnp.concatenate([jacobian, projection[..., None]], axis=3)}
+    if permutes_features(kernel):
+        return columns_of(kernel, *features_and_jacobians(kernel, hyper, systems), center)
+    return _columns(*jax.vmap(lambda s: _permuted_jacobian(kernel, hyper, s))(systems), center)
+
+
+def columns_of(
+    kernel: Kernel,
+    x: Float[Array, "I D"],
+    jacobian: Float[Array, "I D components"],
+    center: Float[Array, " D"],
+) -> dict[str, Array]:
+    """The same from features and Jacobians, for kernels with :func:`permutes_features`."""
+    # Features permute exactly, so their Jacobian is gathered instead of differentiated P times.
+    index = kernel.feature_permutations
+    index = np.arange(x.shape[1])[None] if index is None else index
+    columns = _columns(x[:, index], jacobian[:, index], center)
     if is_pairwise(kernel):
-        perms = _permutations(kernel, systems.atom_count)
-        plain = jax.vmap(lambda s: _jacobian(kernel, hyper, s)[1])(systems)
-        field = pair_field(kernel, plain, systems.atom_count)  # (I, M, M, 3)
+        atoms = jacobian.shape[2] // 3
+        perms = _permutations(kernel, atoms)
+        field = pair_field(kernel, jacobian, atoms)  # (I, M, M, 3)
         # g_p[a, c] = ∂x_{a p(c)}/∂r_a with the vector component before the column atom.
         columns["pairs"] = jnp.swapaxes(field[:, :, perms], 1, 2).swapaxes(3, 4)
         atoms, _, members = _homes(perms)
@@ -57,6 +71,13 @@ def prepare_columns(kernel: Kernel, hyper: Any, systems: System, center: Array) 
         home = field[:, atoms[:, None, None], perms[None]] * members[:, :, None, None]
         columns["home"] = jnp.moveaxis(home, 2, 4)  # (I, homes, M, 3, P)
     return columns
+
+
+def _columns(x: Array, jacobian: Array, center: Array) -> dict[str, Array]:
+    x, jacobian = x - center, jnp.swapaxes(jacobian, 2, 3)  # (I, P, D), (I, P, 3M, D)
+    projection = jnp.einsum("ipad,ipd->ipa", jacobian, x)
+    # With one more feature, u and v are single matrix products: see `terms`.
+    return {"x": x, "jacobian": jnp.concatenate([jacobian, projection[..., None]], axis=3)}
 
 
 def prepare_rows(kernel: Kernel, hyper: Any, systems: System, center: Array) -> dict[str, Array]:
@@ -153,9 +174,7 @@ def _pairwise(kernel: Kernel, query: dict, rows: dict, terms: dict) -> Array:
 
 def is_pairwise(kernel: Kernel) -> bool:
     """Whether every feature depends on one pair of atoms, and permutes with the atoms."""
-    return hasattr(kernel.descriptor, "pairs") and (
-        kernel.permutations is None or kernel.feature_permutations is not None
-    )
+    return hasattr(kernel.descriptor, "pairs") and permutes_features(kernel)
 
 
 def _permutations(kernel: Kernel, atoms: int) -> np.ndarray:
@@ -181,13 +200,20 @@ def _jacobian(kernel: Kernel, hyper: Any, system: System) -> tuple[Array, Array]
     return features(flat), jax.jacfwd(features)(flat)
 
 
+def features_and_jacobians(
+    kernel: Kernel, hyper: Any, systems: System
+) -> tuple[Float[Array, "I D"], Float[Array, "I D components"]]:
+    """Features of some systems, without permutations, and their Jacobians."""
+    return jax.vmap(lambda system: _jacobian(kernel, hyper, system))(systems)
+
+
+def permutes_features(kernel: Kernel) -> bool:
+    """Whether features of permuted systems are permuted features."""
+    return kernel.permutations is None or kernel.feature_permutations is not None
+
+
 def _permuted_jacobian(kernel: Kernel, hyper: Any, system: System) -> tuple[Array, Array]:
     """Features ``(P, D)`` and Jacobian ``(P, D, 3M)`` under every permutation."""
-    index = kernel.feature_permutations
-    if kernel.permutations is None or index is not None:
-        # Features permute exactly, so their Jacobian is gathered instead of differentiated P times.
-        x, jacobian = _jacobian(kernel, hyper, system)
-        return (x[None], jacobian[None]) if index is None else (x[index], jacobian[index])
 
     def features(flat: Array) -> Array:
         return kernel.permuted_features(hyper, system.replace(positions=flat.reshape(-1, 3)))

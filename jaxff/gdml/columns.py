@@ -13,12 +13,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxff.gdml.blocks import is_pairwise, pair_field
+from jaxff.gdml.blocks import (
+    features_and_jacobians,
+    is_pairwise,
+    pair_field,
+    permutes_features,
+)
 from jaxff.kernels.kernel import Kernel
 from jaxff.system import System
 from jaxff.types import Array, Float
 
-__all__ = ["QUERIES", "WIDTH", "column_tile", "mean_features", "prepare_batch", "prepare_queries"]
+__all__ = [
+    "QUERIES",
+    "WIDTH",
+    "column_tile",
+    "mean_features",
+    "prepare_batch",
+    "prepare_queries",
+    "queries_of",
+]
 
 WIDTH, QUERIES = 128, 32
 """Columns and queries that are computed at once: their factors stay in the cache."""
@@ -35,23 +48,36 @@ def prepare_queries(
     kernel: Kernel, hyper: dict[str, Array], systems: System, center: Array
 ) -> dict[str, Array]:
     """What columns need of the references as queries; leading axis: reference."""
+    if permutes_features(kernel):
+        return queries_of(kernel, *features_and_jacobians(kernel, hyper, systems), center)
 
     def one(system: System) -> dict[str, Array]:
         def features(flat: Array) -> Array:
             moved = system.replace(positions=flat.reshape(-1, 3))
-            if kernel.permutations is None or kernel.feature_permutations is not None:
-                return kernel.features(hyper, moved)[None]
             return kernel.permuted_features(hyper, moved)
 
         flat = system.positions.ravel()
         x = features(flat)
-        permuted = x if kernel.feature_permutations is None else x[0][kernel.feature_permutations]
-        return {"x": x, "centred": permuted - center, "jacobian": jax.jacfwd(features)(flat)}
+        return {"x": x, "centred": x - center, "jacobian": jax.jacfwd(features)(flat)}
 
-    queries = jax.vmap(one)(systems)
+    return jax.vmap(one)(systems)
+
+
+def queries_of(
+    kernel: Kernel,
+    x: Float[Array, "I D"],
+    jacobian: Float[Array, "I D components"],
+    center: Float[Array, " D"],
+) -> dict[str, Array]:
+    """The same from features and Jacobians, for kernels whose features permute."""
+    index = kernel.feature_permutations
+    permuted = x[:, None] if index is None else x[:, index]
+    queries = {"x": x[:, None], "centred": permuted - center}
     if is_pairwise(kernel):
-        field = pair_field(kernel, queries.pop("jacobian")[:, 0], systems.atom_count)
+        field = pair_field(kernel, jacobian, jacobian.shape[2] // 3)
         queries["field"] = jnp.swapaxes(field, 2, 3)  # (I, a, vector, b)
+    else:
+        queries["jacobian"] = jacobian[:, None]
     return queries
 
 

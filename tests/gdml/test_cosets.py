@@ -27,7 +27,8 @@ def matrix(operator):
 def test_parts_make_the_group():
     part, representatives = parts_of(KERNEL)
     assert 1 < part.order <= 8
-    products = representatives[:, part.permutations].reshape(-1, representatives.shape[1])
+    atoms = representatives.atoms
+    products = atoms[:, part.permutations].reshape(-1, atoms.shape[1])
     np.testing.assert_array_equal(np.unique(products, axis=0), GROUP.permutations)
     small = Kernel(inverse_distances, matern52, part.permutations)
     assert parts_of(small) == (small, None)
