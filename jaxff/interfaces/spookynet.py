@@ -1,26 +1,34 @@
-"""The pretrained SpookyNet, given as plain arrays.
+"""The pretrained SpookyNet.
 
-A file of NumPy with the arrays of the model's state by their names there, and the entry
-``hyperparameters``, the arguments of its constructor as JSON: no pickle is opened here. With the
-published file at hand, ``{name: tensor.numpy() for name, tensor in state["state_dict"].items()}``
-makes the arrays.
+The published file is one of PyTorch, which is read as data, without PyTorch. A file of NumPy will
+do as well, with the arrays of the model's state by their names there and the entry
+``hyperparameters``, the arguments of its constructor as JSON.
 """
 
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxff.interfaces.arrays import Reader, require, to_params
+from jaxff.interfaces.download import Published, cache_folder, fetch
+from jaxff.interfaces.torch_file import read_tensors
 from jaxff.physics import D4Tables, EwaldPlan
 from jaxff.potential import Potential
 from jaxff.types import Params
 
-__all__ = ["from_arrays", "load"]
+__all__ = ["download", "from_arrays", "load"]
+
+_FILE = Published(
+    "https://raw.githubusercontent.com/OUnke/SpookyNet/"
+    "d57b1fc02c4f1304a9445b2b9aa55a906818dd1b/parameters.pth",  # of May 2022
+    "604026ed148310d09cd6ae6c0e67e3c8905b5fc35ef3bd30714fd8776985e5cc",
+)
 
 _MODEL = {
     "activation": "swish",
@@ -34,6 +42,27 @@ _RESIDUALS = (
     "nonlocal_v", "output", "post", "pre",
 )  # fmt: skip
 _ABOUT = ("hyperparameters", "licence", "source")  # entries of a file that are no arrays
+
+
+def download(folder: str | os.PathLike | None = None, *, timeout: float = 30.0) -> Path:
+    """The published model, fetched from its repository the first time.
+
+    ``load(download())`` is the model. The file is of one commit and is kept only with the SHA-256
+    known here; it is under the MIT licence, © 2021 Oliver T. Unke. Fetching was tested against a
+    local server and reading with this very file, the address itself was not.
+
+    Args:
+        folder: Where to keep it; by default ``spookynet`` in
+            :func:`jaxff.interfaces.download.cache_folder`.
+        timeout: Seconds without an answer after which to give up.
+
+    Raises:
+        ConnectionError: If the file cannot be had from the server.
+        ValueError: If it is not what is known here.
+        OSError: If it cannot be written.
+    """
+    place = cache_folder() / "spookynet" if folder is None else Path(folder)
+    return fetch(_FILE, place / "parameters.pth", timeout=timeout)
 
 
 def load(
@@ -50,7 +79,7 @@ def load(
     attention and reference data of D4 are those of the file.
 
     Args:
-        path: A file ``.npz``.
+        path: The published file ``.pth``, or one ``.npz``.
         long_range_cutoff: Of electrostatics and dispersion, Å; ``None`` for all pairs of molecules.
         ewald: Plan of electrostatics with all periodic images,
             ``jaxff.physics.ewald_plan(cell, cutoff=long_range_cutoff)``.
@@ -63,19 +92,30 @@ def load(
     Reference:
         Unke et al., Nat. Commun. 12, 7273 (2021), doi:10.1038/s41467-021-27504-0.
     """
-    with np.load(path, allow_pickle=False) as file:
-        if "hyperparameters" not in file.files:
-            raise ValueError(f"{os.fspath(path)}: no entry 'hyperparameters': this is no SpookyNet")
-        arrays = {name: file[name] for name in file.files if name not in _ABOUT}
-        hyperparameters = json.loads(str(file["hyperparameters"]))
+    read = _published if Path(path).suffix in (".pth", ".pt") else _arrays
     return from_arrays(
-        arrays,
-        hyperparameters,
+        *read(path),
         long_range_cutoff=long_range_cutoff,
         ewald=ewald,
         outputs=outputs,
         dtype=dtype,
     )
+
+
+def _published(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arguments of the constructor stand beside the state."""
+    content = read_tensors(path)
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise ValueError(f"{os.fspath(path)}: no entry 'state_dict': this is no SpookyNet")
+    return dict(content.pop("state_dict")), content
+
+
+def _arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    with np.load(path, allow_pickle=False) as file:
+        if "hyperparameters" not in file.files:
+            raise ValueError(f"{os.fspath(path)}: no entry 'hyperparameters': this is no SpookyNet")
+        arrays = {name: file[name] for name in file.files if name not in _ABOUT}
+        return arrays, json.loads(str(file["hyperparameters"]))
 
 
 def from_arrays(

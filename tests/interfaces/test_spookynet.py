@@ -300,3 +300,17 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     np.savez(tmp_path / "other.npz", positions=np.zeros(3))
     with pytest.raises(ValueError, match="this is no SpookyNet"):
         spookynet.load(tmp_path / "other.npz")
+
+
+def test_the_published_file_is_one_of_pytorch(tmp_path, monkeypatch):
+    """Reading it is tested in test_torch_file.py; here that its parts come to their places."""
+    arrays, hyperparameters = small()
+    content = {"state_dict": arrays, **hyperparameters}
+    monkeypatch.setattr(spookynet, "read_tensors", lambda path: dict(content))
+    potential, params = spookynet.load(tmp_path / "parameters.pth")
+    again, own = spookynet.from_arrays(arrays, hyperparameters)
+    jax.tree.map(np.testing.assert_array_equal, params, own)
+    assert potential.cutoffs == again.cutoffs
+    del content["state_dict"]
+    with pytest.raises(ValueError, match=r"parameters\.pth: no entry 'state_dict'"):
+        spookynet.load(tmp_path / "parameters.pth")
