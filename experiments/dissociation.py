@@ -1,6 +1,6 @@
 r"""Two molecules or ions that part: the pretrained SpookyNet beside closed forms, and beside HSE06.
 
-    python experiments/dissociation.py --weights spookynet_weights.npz [--data FOLDER]
+    python experiments/dissociation.py [--weights PATH] [--data FOLDER]
 
 *Terms.* Electrostatics between two molecules must become what the charges and dipoles of both say,
 :math:`k (Q_A Q_B/R + (Q_B \mu_A - Q_A \mu_B)/R^2 - 2 \mu_A\mu_B/R^3)` with dipoles along the axis,
@@ -256,9 +256,10 @@ def draw(record):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--weights", type=Path, required=True, help="pretrained model")
+    parser.add_argument("--weights", type=Path, help="pretrained model, fetched otherwise")
     parser.add_argument("--data", default=os.environ.get("JAXFF_DATA", "../shared/data"))
     options = parser.parse_args()
+    options.weights = options.weights or spookynet.download()
     record = {
         "distances": DISTANCES[:-1].tolist(),
         "dimers": dimers(*spookynet.load(options.weights, dtype="float64")),

@@ -1,6 +1,6 @@
 """The embedding of elements that the pretrained SpookyNet has learnt, over the periodic table.
 
-    python experiments/element_embedding.py --weights spookynet_weights.npz
+    python experiments/element_embedding.py [--weights PATH]
 
 Vectors with which atoms start, of the elements up to radon: free ones plus linear maps of electron
 configurations. Drawn are their first two principal components, and the first three as red, green
@@ -78,8 +78,8 @@ def draw(scores, shares, places):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--weights", type=Path, required=True, help="pretrained model")
-    vectors = embedding(parser.parse_args().weights)
+    parser.add_argument("--weights", type=Path, help="pretrained model, fetched otherwise")
+    vectors = embedding(parser.parse_args().weights or spookynet.download())
     left, sizes, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
     shares = sizes**2 / np.sum(sizes**2)
     places = [place(int(number)) for number in NUMBERS]

@@ -1,6 +1,6 @@
 r"""What the pretrained SpookyNet has learnt of the interaction of atoms: maps in a plane.
 
-    python experiments/interaction_maps.py --weights spookynet_weights.npz
+    python experiments/interaction_maps.py [--weights PATH]
 
 *Interaction functions.* In the local interaction each atom receives from a neighbour at
 :math:`\mathbf r` functions of the distance, times what the neighbour is, times nothing, the
@@ -162,8 +162,8 @@ def draw(functions, probes):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--weights", type=Path, required=True, help="pretrained model")
-    potential, params = spookynet.load(parser.parse_args().weights)
+    parser.add_argument("--weights", type=Path, help="pretrained model, fetched otherwise")
+    potential, params = spookynet.load(parser.parse_args().weights or spookynet.download())
     functions = interaction_functions(potential, params)
     probes = probe_maps(potential, params)
     record = {

@@ -2,10 +2,10 @@
 
     python experiments/pretrained.py peptide GEOMETRY.xyz [--weights PATH] [--steps N]
     python experiments/pretrained.py water [--weights PATH] [--steps N] [--ewald]
-    python experiments/pretrained.py peptide GEOMETRY.xyz --model spookynet --weights PATH
+    python experiments/pretrained.py peptide GEOMETRY.xyz --model spookynet [--weights PATH]
         [--charge 0] [--spin 0]
 
-The model is SO3LR, whose published weights are fetched without PATH, or SpookyNet. ``peptide``
+The model is SO3LR or SpookyNet, whose published weights are fetched without PATH. ``peptide``
 starts at any molecule, neutral and without unpaired electrons unless said otherwise, for example
 the Ac-Ala3-NHMe of MD22, in the gas phase, all pairs: 5 ps of Langevin dynamics at 300 K, then
 constant energy without motion of the whole; the drift is the slope of a straight line through the
@@ -205,9 +205,9 @@ def main():
     options.steps = options.steps or STEPS[options.what]
     if options.what == "water" and (options.charge or options.spin):
         parser.error("water is neutral and has no unpaired electrons")
-    if options.weights is None and options.model != "so3lr":
-        parser.error("weights of SpookyNet are not fetched: give --weights")
-    options.weights = options.weights or so3lr.download()
+    options.weights = (
+        options.weights or {"so3lr": so3lr, "spookynet": spookynet}[options.model].download()
+    )
     options.name = run_name(options)
     found = {"peptide": peptide, "water": water}[options.what](options)
     found |= {

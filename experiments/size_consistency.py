@@ -1,6 +1,6 @@
 r"""Two molecules far apart: what nonlocal attention makes of the sum of their energies.
 
-    python experiments/size_consistency.py --weights spookynet_weights.npz
+    python experiments/size_consistency.py [--weights PATH]
 
 The energy of two neutral singlets at a distance, less that of each alone, should fall to zero with
 distance as a sum of known powers. In SpookyNet it does not: attention gives each atom a mean over
@@ -106,10 +106,10 @@ def draw(record):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--weights", type=Path, required=True, help="pretrained model")
+    parser.add_argument("--weights", type=Path, help="pretrained model, fetched otherwise")
     record = {
         "distances": DISTANCES.tolist(),
-        "energies": measure(parser.parse_args().weights),
+        "energies": measure(parser.parse_args().weights or spookynet.download()),
         "unit": "meV",
         "date": date.today().isoformat(),
         "machine": f"{platform.machine()}, 1 of {os.cpu_count()} cores",
