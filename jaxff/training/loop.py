@@ -175,23 +175,26 @@ class Trainer:
         changes, optimizer = optax.with_extra_args_support(self.optimizer).update(
             gradient, state.optimizer, chosen, value=loss, grad=gradient
         )
-        changes = jax.tree.map(lambda leaf: leaf * state.rate.astype(leaf.dtype), changes)
-        params = combine(optax.apply_updates(chosen, changes), fixed)
-        new = state._replace(
-            params=params,
-            optimizer=optimizer,
-            average=self._average(state, params),
-            step=state.step + 1,
-        )
+        # What is not finite changes nothing. Selecting here is cheaper than among all of the state.
         good = state.finite & finite
-        kept = jax.tree.map(
-            lambda a, b: jnp.where(good, a, b),
-            new._replace(key=None, finite=None),
-            state._replace(key=None, finite=None),
+        changes = jax.tree.map(
+            lambda leaf: jnp.where(good, leaf * state.rate.astype(leaf.dtype), 0), changes
         )
-        return kept._replace(key=state.key, finite=good), info
+        params = combine(optax.apply_updates(chosen, changes), fixed)
+        optimizer = jax.tree.map(
+            lambda new, old: jnp.where(good, new, old), optimizer, state.optimizer
+        )
+        return State(
+            params,
+            optimizer,
+            self._average(state, params, good),
+            jnp.where(good, state.step + 1, state.step),
+            state.key,
+            state.rate,
+            good,
+        ), info
 
-    def _average(self, state: State, params: Params) -> Params:
+    def _average(self, state: State, params: Params, good: Array) -> Params:
         """The average a moves towards the parameters by a rate of ``1 - ema``.
 
         Without bias, after step t, by ``(1 - ema) / (1 - ema**t)``: the weights of all parameters
@@ -203,10 +206,11 @@ class Trainer:
         if self.debias:
             steps = (state.step + 1).astype(rate.dtype)
             rate = rate / -jnp.expm1(steps * float(np.log(self.ema))) if self.ema else rate
+        rate = jnp.where(good, rate, 0)
         return jax.tree.map(
             # Exactly equal where nothing changes.
             lambda old, new: (
-                old + (rate * (new - old)).astype(old.dtype)
+                old + rate.astype(old.dtype) * (new - old)
                 if jnp.issubdtype(jnp.result_type(new), jnp.floating)
                 else new
             ),

@@ -5,6 +5,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
+from jaxff.types import Array, Params
+
 __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
@@ -22,6 +27,9 @@ OPTIMIZERS = (
     "nadamw", "novograd", "radam", "rmsprop", "sgd", "yogi",
 )  # fmt: skip
 """Names of optimisers, those of optax."""
+
+_BY_LAYER = ("lamb", "novograd")
+"""Those that do not treat every number by itself."""
 
 SCHEDULES = (
     "constant", "cosine_decay", "cosine_onecycle", "exponential_decay", "linear",
@@ -66,6 +74,8 @@ def named_schedule(spec: float | str | Mapping[str, Any] | Schedule) -> Schedule
 def named_optimizer(spec: str | Mapping[str, Any] | Any, learning_rate: Schedule) -> Any:
     """An optimiser of a name, of ``{"name": ..., option: value}``, or as it is.
 
+    Optimisers by name see one vector of all parameters of a type, unless they treat layers apart.
+
     Args:
         spec: Which; an object of optax has a learning rate of its own.
         learning_rate: For those given by name.
@@ -83,7 +93,49 @@ def named_optimizer(spec: str | Mapping[str, Any] | Any, learning_rate: Schedule
             "the learning rate of an optimizer by name is given apart, not among its options"
         )
     known = {name: getattr(optax, name) for name in OPTIMIZERS if hasattr(optax, name)}
-    return _call("optimizer", known, name, {"learning_rate": learning_rate, **options})
+    made = _call("optimizer", known, name, {"learning_rate": learning_rate, **options})
+    by_leaf = name in _BY_LAYER or any("mask" in option for option in options)
+    return made if by_leaf else _joined(made)
+
+
+def _joined(inner: Any) -> Any:
+    """The same optimiser on one vector of all parameters of a type.
+
+    Some hundred small arrays, each with moments of its own, take longer than the numbers in them.
+    """
+    import optax
+
+    def init(params: Params) -> Any:
+        return inner.init(_join(params))
+
+    def update(gradient: Params, state: Any, params: Params = None, **_: Any) -> Any:
+        own = None if params is None else _join(params)
+        changes, state = inner.update(_join(gradient), state, own)
+        return _cut(changes, gradient), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _join(tree: Params) -> dict[str, Array]:
+    """Vectors of all leaves of a type."""
+    groups: dict[str, list[Array]] = {}
+    for leaf in map(jnp.asarray, jax.tree.leaves(tree)):
+        groups.setdefault(str(leaf.dtype), []).append(leaf.ravel())
+    return {name: jnp.concatenate(leaves) for name, leaves in sorted(groups.items())}
+
+
+def _cut(vectors: dict[str, Array], like: Params) -> Params:
+    """A tree like another of what :func:`_join` put together."""
+    starts = dict.fromkeys(vectors, 0)
+
+    def take(leaf: Array) -> Array:
+        leaf = jnp.asarray(leaf)
+        name = str(leaf.dtype)
+        start = starts[name]
+        starts[name] = end = start + leaf.size
+        return vectors[name][start:end].reshape(leaf.shape)
+
+    return jax.tree.map(take, like)
 
 
 def _split(spec: Any, kind: str) -> tuple[str, dict[str, Any]]:

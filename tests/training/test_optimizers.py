@@ -1,5 +1,6 @@
 """Optimisers and schedules by name."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -45,3 +46,31 @@ def test_options_reach_optimiser_and_schedule():
 def test_unknown_names_list_the_known_ones(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_one_vector_of_all_parameters_gives_the_changes_of_each(name):
+    rng = np.random.default_rng(0)
+    params = {
+        "kernel": jnp.asarray(rng.normal(size=(2, 3)), jnp.float32),
+        "layers": [jnp.asarray(rng.normal()), None, jnp.asarray(rng.normal(size=2), jnp.float32)],
+    }
+    made = named_optimizer(name, named_schedule(0.1))
+    theirs = getattr(optax, name)(0.1)
+    state, expected = made.init(params), theirs.init(params)
+    for scale in (1.0, -0.3):
+        gradient = jax.tree.map(lambda leaf, scale=scale: scale * leaf, params)
+        changes, state = made.update(gradient, state, params)
+        wanted, expected = theirs.update(gradient, expected, params)
+        jax.tree.map(np.testing.assert_array_equal, changes, wanted)
+        assert jax.tree.map(jnp.result_type, changes) == jax.tree.map(jnp.result_type, wanted)
+
+
+def test_what_has_masks_sees_the_tree():
+    """A mask is a tree like the parameters."""
+    params = {"kernel": jnp.ones(2), "bias": jnp.ones(1)}
+    spec = {"name": "adamw", "weight_decay": 0.5, "mask": {"kernel": True, "bias": False}}
+    made = named_optimizer(spec, named_schedule(1.0))
+    changes, _ = made.update(jax.tree.map(jnp.zeros_like, params), made.init(params), params)
+    np.testing.assert_array_equal(changes["kernel"], [-0.5, -0.5])
+    np.testing.assert_array_equal(changes["bias"], [0.0])
