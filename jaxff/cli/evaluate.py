@@ -114,7 +114,8 @@ def _of_frames(
     name: Path,
 ) -> dict[str, dict[str, Any]]:
     """Errors on frames that may be of any compositions."""
-    source = Source(**{k: v for k, v in vars(reading).items() if v is not None})
+    given = {k: v for k, v in vars(reading).items() if v is not None and k not in reading.totals}
+    source = Source(**given)
     frames: Any = open_source(source, data)
     if limit is not None and limit < len(frames):
         rng = np.random.default_rng(seed)
@@ -124,6 +125,7 @@ def _of_frames(
         made = batches(
             frames, batch_size=batch, cutoffs=potential.cutoffs, uses=potential.uses,
             form="pack" if potential.cutoffs else "stack", progress=update,
+            defaults=reading.totals,
         )  # fmt: skip
     labels = [n for n in ("energy", "forces") if n in made.plan.labels]
     if not labels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,9 +31,11 @@ __all__ = [
     "kind",
     "load_model",
     "read_data",
+    "with_totals",
 ]
 
 Count = Annotated[int | None, tyro.conf.arg(metavar="N")]
+Number = Annotated[float | None, tyro.conf.arg(metavar="X")]
 Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 Output = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 Unit = Annotated[str | None, tyro.conf.arg(metavar="UNIT")]
@@ -58,8 +60,29 @@ class Reading:
     """Unit of the positions (Ang, bohr, ...) where the file does not say it."""
     forces_unit: Unit = None
     """Unit of the forces, if it is not energy unit per length unit."""
+    charge_key: Name = None
+    """Name of the total charge in e in extended XYZ: charge unless said otherwise."""
+    spin_key: Name = None
+    """Name of the number of unpaired electrons in extended XYZ: unpaired_electrons unless said
+    otherwise."""
+    charge: Number = None
+    """Total charge in e where the file does not say it, for models that read it."""
+    spin: Number = None
+    """Number of unpaired electrons where the file does not say it, for models that read it."""
     skip_invalid: bool = False
     """Leave out frames that are not finite or have two atoms at one point, instead of refusing."""
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """Charge and spin of frames that do not say them."""
+        given = {"charge": self.charge, "spin": self.spin}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def keys_of_totals(self) -> dict[str, str]:
+        """Names of charge and spin in extended XYZ, where they are not the usual ones."""
+        given = {"charge_key": self.charge_key, "spin_key": self.spin_key}
+        return {name: key for name, key in given.items() if key is not None}
 
 
 @dataclass(frozen=True)
@@ -100,6 +123,8 @@ class LoadedModel:
     def check_atoms(self, data: Dataset) -> None:
         """Refuse data of other atoms, or in another cell, than the model's.
 
+        And data that do not say a charge or spin that the model reads.
+
         Raises:
             ValueError: Naming both.
         """
@@ -108,6 +133,13 @@ class LoadedModel:
                 f"the model is made for the atoms {symbols(self.numbers)} in this order, but "
                 f"{data.source or data.name} holds {symbols(data.numbers)}"
             )
+        for name in sorted({"charge", "spin"} & self.potential.uses):
+            if getattr(data, name) is None:
+                what = {"charge": "total charge", "spin": "number of unpaired electrons"}[name]
+                raise ValueError(
+                    f"the model reads the {what}, which {data.source or data.name} does not say: "
+                    f"give --{name}"
+                )
         cell = self.params.get("cell") if isinstance(self.potential, KernelPotential) else None
         if cell is None or data.cell is None:
             return
@@ -151,6 +183,12 @@ def kind(path: Path) -> str:
     )
 
 
+def with_totals(data: Dataset, reading: Reading) -> Dataset:
+    """With the charge and spin that were given, where the file does not say them."""
+    named: dict[str, Any] = {n: v for n, v in reading.totals.items() if getattr(data, n) is None}
+    return replace(data, **named) if named else data
+
+
 def read_data(path: Path, reading: Reading) -> Dataset:
     """Read a data set in either format.
 
@@ -158,6 +196,10 @@ def read_data(path: Path, reading: Reading) -> Dataset:
         ValueError: If the file is no data set, or keys or units are missing.
         FileNotFoundError: If there is no such file.
     """
+    return with_totals(_read(path, reading), reading)
+
+
+def _read(path: Path, reading: Reading) -> Dataset:
     found = kind(path)
     if found == "safetensors":
         raise ValueError(f"{path}: expected a data set, but the file is a model")
@@ -193,6 +235,7 @@ def read_data(path: Path, reading: Reading) -> Dataset:
         energy_unit=reading.energy_unit or "eV",
         length_unit=reading.length_unit or "Ang",
         skip_invalid=reading.skip_invalid,
+        **reading.keys_of_totals,
     )
 
 

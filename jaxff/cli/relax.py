@@ -121,6 +121,9 @@ def format_geometry(found: Relaxation) -> str:
         lattice = " ".join(repr(x) for x in np.asarray(system.cell, float).ravel().tolist())
         header.append(f'Lattice="{lattice}"')
     pbc = np.zeros(3, bool) if system.pbc is None else np.asarray(system.pbc)
+    for name, value in (("charge", system.charge), ("unpaired_electrons", system.spin)):
+        if value is not None:
+            header.append(f"{name}={float(value)!r}")
     header += [
         "Properties=species:S:1:pos:R:3:forces:R:3",
         f"energy={found.energy!r}",

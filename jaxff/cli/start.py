@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxff import dynamics, report
 from jaxff.cli.console import say, warn
-from jaxff.cli.files import LoadedModel, Reading, kind, read_data
+from jaxff.cli.files import LoadedModel, Reading, kind, read_data, with_totals
 from jaxff.data import Dataset, extxyz, poscar
 from jaxff.system import System
 from jaxff.vibrations import NormalModes, modes_of
@@ -58,9 +58,11 @@ def read_start(
             forces_key=None,
             length_unit=reading.length_unit or "Ang",
             skip_invalid=reading.skip_invalid,
+            **reading.keys_of_totals,
         )
     else:
         data = read_data(path, reading)
+    data = with_totals(data, reading)
     model.check_atoms(data)
     if frame is not None and not 0 <= frame < len(data):
         raise ValueError(f"--frame must be 0 to {len(data) - 1}, got {frame}")

@@ -29,6 +29,8 @@ def read(
     labels: Mapping[str, tuple[str, str]] | None = None,
     energy_unit: str = "eV",
     length_unit: str = "Ang",
+    charge_key: str | None = "charge",
+    spin_key: str | None = "unpaired_electrons",
     index: Any = ":",
     drop: Any = (),
     skip_invalid: bool = False,
@@ -47,14 +49,17 @@ def read(
         labels: Further labels: name in :mod:`jaxff.quantities` to (key, unit).
         energy_unit: Unit of the energies; the format documents eV.
         length_unit: Unit of positions, cells and, with ``energy_unit``, of forces and stress.
+        charge_key: Name of the total charge in e in the comment lines, read where it is there.
+        spin_key: Name of the number of unpaired electrons (not of the multiplicity), likewise.
         index: Frames to read, as ASE understands it (``":100"``, ``"::10"``); frames are numbered
             from the first that is read.
         drop: Frames to leave out.
         skip_invalid: Leave out frames that are not finite or have two atoms at one point.
 
     Raises:
-        ValueError: If a label is missing in some frame, frames differ in composition, or the file
-            cannot be parsed; the message names file and frame.
+        ValueError: If a label is missing in some frame, or a charge or spin that others have,
+            frames differ in composition, or the file cannot be parsed; the message names file and
+            frame.
         FileNotFoundError: If there is no such file.
     """
     where = f"{path}: "
@@ -75,6 +80,7 @@ def read(
     keep = valid_frames(
         *(positions, values, cell, pbc), drop=drop, skip_invalid=skip_invalid, where=where
     )
+    charge, spin = (_total(frames, key, where) for key in (charge_key, spin_key))
     numbers = frames[0].numbers.astype(np.int64)
     return Dataset(
         numbers=numbers,
@@ -82,6 +88,8 @@ def read(
         values={name: array[keep] for name, array in values.items()},
         cell=None if cell is None else cell[keep],
         pbc=pbc,
+        charge=None if charge is None else charge[keep],
+        spin=None if spin is None else spin[keep],
         name=os.path.splitext(os.path.basename(path))[0],
         energy_unit=energy_unit,
         length_unit=length_unit,
@@ -156,6 +164,24 @@ def _label(frames: Sequence[Any], name: str, key: str, where: str) -> np.ndarray
             for number, value in enumerate(found)
         ]
     )
+
+
+def _total(frames: Sequence[Any], key: str | None, where: str) -> np.ndarray | None:
+    """Total charge or unpaired electrons of every frame, unless none says it."""
+    found = [None if key is None else frame.info.get(key) for frame in frames]
+    missing = [number for number, value in enumerate(found) if value is None]
+    if len(missing) == len(frames):
+        return None
+    if missing:
+        raise ValueError(
+            f"{where}{key!r} is missing in {len(missing)} of {len(frames)} frames, first frame "
+            f"{missing[0]}: say it in every frame, or in none"
+        )
+    for number, value in enumerate(found):
+        array = np.asarray(value)
+        if array.size != 1 or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+            raise ValueError(f"{where}{key!r} in frame {number} must be a number, got {value!r}")
+    return np.array(found, np.float64).reshape(len(frames))
 
 
 def shaped(value: Any, name: str, atoms: int, what: str) -> np.ndarray:
@@ -234,7 +260,11 @@ def frame_text(dataset: Dataset, frame: int) -> str:
         values,
         cell=None if dataset.cell is None else dataset.cell[frame],
         pbc=dataset.pbc,
-        info=None if dataset.charge is None else {"charge": float(dataset.charge[frame])},
+        info={
+            key: float(values[frame])
+            for key, values in (("charge", dataset.charge), ("unpaired_electrons", dataset.spin))
+            if values is not None
+        },
     )
 
 

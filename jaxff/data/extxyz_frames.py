@@ -74,7 +74,7 @@ def open_extxyz(
     energy_unit: str = "eV",
     length_unit: str = "Ang",
     charge_key: str | None = "charge",
-    spin_key: str | None = None,
+    spin_key: str | None = "unpaired_electrons",
     group_key: str | None = None,
 ) -> ExtxyzFrames:
     """Open an extended XYZ file whose frames may differ in everything.
@@ -91,7 +91,7 @@ def open_extxyz(
         energy_unit: Unit of the energies; the format documents eV.
         length_unit: Unit of positions, cells and, with ``energy_unit``, of forces and stress.
         charge_key: Name of the total charge in e, read where it is there.
-        spin_key: Name of the number of unpaired electrons (not of the multiplicity).
+        spin_key: Name of the number of unpaired electrons (not of the multiplicity), likewise.
         group_key: Name of the name of the molecule, for splits.
 
     Raises:

@@ -39,7 +39,7 @@ class Source:
     charge_key: str | None = None
     """Name of the total charge in e; charge in extended XYZ and ASE databases unless said otherwise, and always in npz files."""  # noqa: E501
     spin_key: str | None = None
-    """Extended XYZ and ASE databases: name of the number of unpaired electrons."""
+    """Name of the number of unpaired electrons; unpaired_electrons in extended XYZ unless said otherwise, and spin in npz files."""  # noqa: E501
     group_key: str | None = None
     """Extended XYZ and ASE databases: name of the name of the molecule, for draw = "group"."""
     nan_is_missing: bool | None = None

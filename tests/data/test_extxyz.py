@@ -179,6 +179,7 @@ def full():
         * (1 + 0.1 * np.arange(3))[:, None, None],
         pbc=[True, True, False],
         charge=-1.0,
+        spin=[0.0, 2.0, 4.0],
     )
 
 
@@ -204,6 +205,14 @@ def test_round_trip_is_exact(tmp_path):
     assert np.array_equal(again.cell, data.cell)
     assert np.array_equal(again.pbc, data.pbc)
     assert np.array_equal(again.values["charge"], -np.ones(3))
+    assert np.array_equal(again.charge, -np.ones(3))
+    assert np.array_equal(again.spin, [0.0, 2.0, 4.0])
+    assert extxyz.read(path, **ALL, charge_key=None, spin_key="absent").spin is None
+    text = path.read_text()
+    for word, message in (("charge=few", "must be a number, got 'few'"), ("", "missing in 1 of 3")):
+        path.write_text(text.replace("charge=-1.0", word, 1))
+        with pytest.raises(ValueError, match=f"'charge' .*{message}"):
+            extxyz.read(path, **ALL)
 
 
 def test_ase_reads_what_is_written(tmp_path):
