@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ from jaxff.physics.sums import pair_sums
 from jaxff.system import System, pack
 
 HARTREE_2014 = 27.211386024367243  # eV, in the model
-PBE0 = BeckeJohnson(1.0, 1.2, 0.4, 5.0)  # or nearly so
+PBE0 = BeckeJohnson(1.0, 1.20065498, 0.40085597, 5.02928789)
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +142,43 @@ def test_coefficients_of_dftd4(reference_dir, periodic):
         own = slice(start, start + len(expected))
         np.testing.assert_allclose(c6[own, own], expected, rtol=1e-7)
         start = own.stop
+
+
+def three_body(positions, c6, moments):
+    """Axilrod-Teller-Muto energy with the damping of D4, atomic units."""
+    lengths = np.linalg.norm(positions[:, None] - positions, axis=-1)
+    radii = PBE0.a1 * np.sqrt(3.0 * np.outer(moments, moments)) + PBE0.a2
+    total = 0.0
+    for i, j, k in itertools.combinations(range(len(positions)), 3):
+        ends = ([i, j, k], [j, k, i])
+        r, square = lengths[ends].prod(), lengths[ends] ** 2
+        angles = 1.0 + 3.0 / 8.0 * np.prod(square.sum() - 2.0 * square) / r**2
+        damping = 1.0 + 6.0 * (radii[ends].prod() / r) ** (16 / 3)
+        total += np.sqrt(c6[ends].prod()) * angles / r**3 / damping
+    return total
+
+
+@pytest.mark.golden
+def test_energies_of_dftd4(reference_dir):
+    """Of three bodies too, which are not part of the library and have no charges."""
+    tables = d4_tables()
+    with np.load(reference_dir / "dispersion_zbl.npz") as file:
+        data = dict(file)
+    names = [n for n in data["names"] if "pbc" not in n]
+    assert len(names) >= 3
+    system = pack([System(data[f"{n}/R"], data[f"{n}/Z"]) for n in names])
+    charges = np.concatenate([data[f"{n}/d4/properties/partial_charges"] for n in names])
+    charged, _ = evaluate(charges, system, None, tables, (PBE0, 1.0), None)
+    neutral, _ = evaluate(0.0 * charges, system, None, tables, (PBE0, 1.0), None)
+    c6 = c6_of(neutral.polarizabilities, tables)
+    for index, name in enumerate(names):
+        own = np.flatnonzero(system.structure == index)
+        moments = tables.moments[data[f"{name}/Z"]]
+        more = three_body(data[f"{name}/R"] / units.BOHR, c6[np.ix_(own, own)], moments)
+        expected = data[f"{name}/d4/pbe0/energy"] / units.HARTREE
+        assert abs(more) > 1e-8
+        found = charged.energies[own].sum() / HARTREE_2014 + more
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
 
 
 def test_forces_with_charges_that_move():
