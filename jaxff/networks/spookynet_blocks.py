@@ -170,7 +170,8 @@ class ElectronicEmbedding(nn.Module):
         total = to_atoms(system, getattr(system, self.name_of_total))[:, None]
         total = total.astype(embedded.dtype)
         if self.name_of_total == "charge":
-            parts = jnp.concatenate([nn.relu(total), nn.relu(-total)], axis=-1)
+            # The derivative at zero is the mean of those on both sides; of relu it would be zero.
+            parts = jnp.maximum(jnp.concatenate([total, -total], axis=-1), 0.0)
         else:
             parts = jnp.abs(total)
         query = linear(size, "query", use_bias=True)(embedded)

@@ -74,6 +74,22 @@ def test_charge_and_spin():
         assert (np.abs(share[total != 0.0]) > 1e-6).any(axis=2).all()
 
 
+def test_derivative_by_the_charge_of_neutral_molecules():
+    """The mean of those towards both ions, which have keys and values of their own."""
+    system, features = molecule(0, 4, charge=0.0, spin=0.0), jnp.ones((4, 4))
+    module = ElectronicEmbedding("charge", 1)
+    params = module.init(jax.random.key(0), system, features)
+    params = jax.tree.map(lambda leaf: leaf + 0.3, params)
+
+    @jax.jit
+    def total(charge):
+        return jnp.sum(module.apply(params, system.replace(charge=charge), features))
+
+    one, other = (float(total(q)) / q for q in (1e-6, -1e-6))
+    assert abs(one - other) > 1e-2
+    np.testing.assert_allclose(jax.grad(total)(0.0), 0.5 * (one + other), rtol=1e-4)
+
+
 @pytest.mark.parametrize("attention", ["none", "exact"])
 def test_far_fragments_know_each_other_by_attention_only(attention):
     """Which is why the energy of two molecules is not the sum of theirs, however far apart."""
