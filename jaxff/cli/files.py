@@ -79,7 +79,7 @@ class Reading:
         return {name: value for name, value in given.items() if value is not None}
 
     @property
-    def keys_of_totals(self) -> dict[str, str]:
+    def keys_of_totals(self) -> dict[str, Any]:
         """Names of charge and spin in extended XYZ, where they are not the usual ones."""
         given = {"charge_key": self.charge_key, "spin_key": self.spin_key}
         return {name: key for name, key in given.items() if key is not None}

@@ -48,8 +48,9 @@ def test_a_start_must_say_what_the_model_reads(files, capsys):
         ("said.xyz",),
     ):
         assert run(*asked, files / more[0], *more[1:]) == 0
-        written = ase.io.read(files / "out.xyz").info
-        assert {name: written[name] for name in SAID} == SAID
+        atoms = ase.io.read(files / "out.xyz")
+        assert isinstance(atoms, Atoms)
+        assert {name: atoms.info[name] for name in SAID} == SAID
 
 
 def test_frames_may_be_told(files, capsys):
