@@ -95,6 +95,8 @@ class Potential:
         random_apply: Evaluates outputs in training, where that is random; ``None`` if nothing is.
         refuses: Observables that it does not determine with given parameters, each with the reason;
             ``None`` if it gives all.
+        reads: Outputs of other potentials that it needs, such as ``partial_charges``: its ``apply``
+            takes them as a fourth argument, and :func:`add` hands them over.
     """
 
     init: InitFn
@@ -106,6 +108,7 @@ class Potential:
     padding: bool = True
     random_apply: RandomApplyFn | None = None
     refuses: Callable[[Params], Mapping[str, str]] | None = None
+    reads: frozenset[str] = frozenset()
 
     def cutoffs_with(self, params: Params) -> tuple[float, ...]:
         """Radii in Å for which it needs neighbours with these parameters."""
@@ -204,9 +207,10 @@ def _spec(builder: str, potentials: tuple[Potential, ...], **arguments: Any) -> 
 def add(*potentials: Potential) -> Potential:
     """Sum of potentials; parameters are the tuple of their parameters.
 
-    Energies and every output that several parts give are added; other outputs pass through. With a
-    kernel fitted to the differences from a baseline this is Δ-learning (Ramakrishnan et al., J.
-    Chem. Theory Comput. 11, 2087 (2015), doi:10.1021/acs.jctc.5b00099).
+    Energies and every output that several parts give are added; other outputs pass through. Parts
+    that read outputs, such as :func:`jaxff.physics.electrostatics` the charges, get those of the
+    other parts. With a kernel fitted to the differences from a baseline this is Δ-learning
+    (Ramakrishnan et al., J. Chem. Theory Comput. 11, 2087 (2015), doi:10.1021/acs.jctc.5b00099).
 
     Raises:
         ValueError: If no potential is given.
@@ -232,15 +236,32 @@ def add(*potentials: Potential) -> Potential:
             for p, k, known in zip(potentials, keys, given, strict=True)
         )
 
+    first = [index for index, part in enumerate(potentials) if not part.reads]
+    later = [index for index, part in enumerate(potentials) if part.reads]
+
+    def evaluate(
+        params: Params, system: System, neighbors: Any, key: Array | None, given: Outputs | None
+    ) -> Outputs:
+        _check_parts(potentials, params)
+        parts: dict[int, Outputs] = {
+            k: _applied(potentials[k], params[k], system, neighbors, key, k) for k in first
+        }
+        if first:
+            given = _sum_outputs(list(parts.values()), [potentials[k].uses for k in first])
+        for k in later:
+            parts[k] = _reading(potentials[k], params[k], system, neighbors, given)
+        order = range(len(potentials))
+        return _sum_outputs([parts[k] for k in order], [potentials[k].uses for k in order])
+
     def apply(
         params: Params, system: System, neighbors: Any = None, key: Array | None = None
     ) -> Outputs:
-        _check_parts(potentials, params)
-        parts = [
-            _applied(potential, part, system, neighbors, key, index)
-            for index, (potential, part) in enumerate(zip(potentials, params, strict=True))
-        ]
-        return _sum_outputs(parts, [p.uses for p in potentials])
+        return evaluate(params, system, neighbors, key, None)
+
+    def reading(
+        params: Params, system: System, neighbors: Any = None, given: Outputs | None = None
+    ) -> Outputs:
+        return evaluate(params, system, neighbors, None, given)
 
     def needs(params: Params) -> tuple[float, ...]:
         _check_parts(potentials, params)
@@ -254,7 +275,7 @@ def add(*potentials: Potential) -> Potential:
 
     return Potential(
         init,
-        apply,
+        apply if first else reading,
         cutoffs=tuple(sorted({c for p in potentials for c in p.cutoffs})),
         uses=frozenset().union(*(p.uses for p in potentials)),
         spec=_spec("add", potentials),
@@ -262,7 +283,22 @@ def add(*potentials: Potential) -> Potential:
         padding=all(p.padding for p in potentials),
         random_apply=None if all(p.random_apply is None for p in potentials) else apply,
         refuses=None if all(p.refuses is None for p in potentials) else refuses,
+        reads=frozenset() if first else frozenset().union(*(p.reads for p in potentials)),
     )
+
+
+def _reading(
+    potential: Potential, params: Params, system: System, neighbors: Any, given: Outputs | None
+) -> Outputs:
+    """With the outputs of other parts."""
+    missing = potential.reads - set(given or {})
+    if given is not None and missing:
+        raise ValueError(
+            f"a part of this sum reads {', '.join(sorted(missing))}, which no other part gives; "
+            f"the others give {', '.join(sorted(given))}"
+        )
+    apply: Any = potential.apply
+    return apply(params, system, neighbors, given)
 
 
 def _applied(

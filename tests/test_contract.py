@@ -183,6 +183,16 @@ CASES: dict[str, Callable[[], Case]] = {
     "d3 crystal": lambda: Case(
         physics.d3(["H", 6, 8], 4.0), [crystal(), crystal(1, 2)], params=D3, stack=False
     ),
+    "charges and dispersion": lambda: Case(
+        add(
+            physics.d4(4.0),
+            physics.fixed_charges([1, "C", 8]),
+            add(physics.electrostatics(reach=2.0, cutoff=4.0)),
+        ),
+        [crystal(), crystal(1, 2)],
+        params=(D3, {"charges": jnp.asarray([0.2, 0.3, -0.4])}, ({},)),
+        stack=False,
+    ),
     "morse": lambda: Case(morse(), molecules(4, 4, 3)),
     "springs": lambda: Case(
         springs(BONDS), [crystal(), crystal(1)], pack=False, permutations=[[0, 1, 2]]
@@ -246,7 +256,7 @@ CASES: dict[str, Callable[[], Case]] = {
                 system.replace(charge=jnp.asarray(1.0), spin=jnp.asarray(2.0))
                 for system in (crystal(), crystal(1))
             ],
-            coincident="nan",
+            coincident="infinite",
             tolerance=1e-6,
             invariance=1e-9,
         )

@@ -1,5 +1,6 @@
 """Classical interactions: potentials and terms of potentials whose form is known."""
 
+from jaxff.physics.charged import d4, electrostatics, fixed_charges
 from jaxff.physics.coulomb import coulomb_energies, erf_damped, shifted_force, softened
 from jaxff.physics.d3 import d3, d3_dispersion, d3_tables
 from jaxff.physics.d4 import D4Tables, d4_dispersion, d4_tables
@@ -19,12 +20,15 @@ __all__ = [
     "d3",
     "d3_dispersion",
     "d3_tables",
+    "d4",
     "d4_dispersion",
     "d4_tables",
     "dispersion_energies",
+    "electrostatics",
     "erf_damped",
     "ewald_energies",
     "ewald_plan",
+    "fixed_charges",
     "lennard_jones",
     "morse",
     "repulsion_energies",

@@ -93,7 +93,7 @@ def softened(
     shifted to zero there.
 
     Args:
-        distances: In Å, above 0.
+        distances: In Å.
         reach: Of the short-range part of the model, Å.
         cutoff: In Å, at least the reach; ``None`` for none.
 
@@ -113,7 +113,9 @@ def softened(
         return 1.0 / r
 
     parts = [f if cutoff is None else shifted_force(f, cutoff) for f in (soft, bare)]
-    return weight * parts[0](distances) + (1.0 - weight) * parts[1](distances)
+    # Where it does not count, the second part is kept finite, also at a distance of zero.
+    far = jnp.maximum(distances, 0.25 * reach)
+    return weight * parts[0](distances) + (1.0 - weight) * parts[1](far)
 
 
 def shifted_force(interaction: Interaction, cutoff: float) -> Interaction:
