@@ -24,24 +24,8 @@ from jax.sharding import Mesh
 
 from jaxff.gdml import expansion as exp
 from jaxff.gdml import prediction, sharding, stored_pairs
-from jaxff.gdml.blocks import (
-    Tile,
-    even_tiles,
-    finish,
-    tile_blocks,
-    tile_columns,
-    tile_rows,
-    tile_terms,
-)  # fmt: skip
-from jaxff.gdml.columns import (
-    QUERIES,
-    WIDTH,
-    column_tile,
-    mean_features,
-    prepare_batch,
-    prepare_queries,
-)
-from jaxff.gdml.cosets import column_sum, diagonal, parts_of, tile_sum
+from jaxff.gdml.assembly import assembly_of, column_parts, diagonal
+from jaxff.gdml.blocks import Tile, finish
 from jaxff.gdml.stored_pairs import StoredPairs
 from jaxff.kernels.kernel import Kernel
 from jaxff.linalg.memory import column_ordered, lower_square
@@ -51,10 +35,6 @@ from jaxff.system import System
 from jaxff.types import Array, Float
 
 __all__ = ["GdmlOperator"]
-
-_ROWS, _COLUMNS = 1296, 432
-"""Labels along the sides of a tile, which is computed at once. It stays in the caches, and its
-buffers are reused, where larger ones would be new pages for the operating system to clear."""
 
 _GROUP = 8
 """Columns of tiles in a group, which share the preparation of rows."""
@@ -185,49 +165,15 @@ class GdmlOperator:
         index = np.asarray(index)
         part = self if share is None else self._part(share)
         result = column_ordered(part.size, len(index))
-        center = mean_features(self.kernel, self.hyper, self.references)
-        height = even_tiles(part.count, QUERIES)
-        starts = range(0, part.count, height)
-        kernel, representatives = parts_of(self.kernel)
-        queries = [
-            select(part.references, np.minimum(first + np.arange(height), part.count - 1))
-            for first in starts
-        ]
-        if representatives is None:
-            queries = [prepare_queries(kernel, self.hyper, own, center) for own in queries]
-        for begin in range(0, len(index), WIDTH):
-            chosen = slice(begin, min(begin + WIDTH, len(index)))
-            batch = self._batch(index[chosen], center)
-            if representatives is None:
-                entries = partial(column_tile, kernel, self.energies, self.hyper["lengthscale"])
-                tiles = [entries(own, batch) for own in queries]
-            else:
-                entries = partial(column_sum, kernel, self.energies, self.hyper)
-                tiles = [entries(own, batch, center, representatives) for own in queries]
-            for first, tile in zip(starts, tiles, strict=True):
-                last = min(first + height, part.count)
-                values = np.asarray(tile).transpose(2, 1, 0)
-                values = values[: chosen.stop - begin, :, : last - first]
-                part._place(result.T, chosen, (first, last), values)
+        given = self.kernel, self.energies, self.hyper, self.references
+        for chosen, rows, values in column_parts(*given, part.references, index):
+            part._place(result.T, chosen, rows, values)
         return result
 
     def _part(self, share: int) -> "GdmlOperator":
         """The references of one device, as an operator of their own."""
         owned = sharding.assign(self.count, self.mesh.size if self.mesh else 1)[share]
         return replace(self, references=select(self.references, owned), mesh=None)
-
-    def _batch(self, index: np.ndarray, center: Array) -> dict[str, Array]:
-        """The columns of some labels, filled up to a full batch by repetition."""
-        index = np.resize(index, WIDTH)
-        split = self.count * self.block
-        is_energy = index >= split
-        owner = np.where(is_energy, index - split, index // self.block)
-        tangents = np.zeros((WIDTH, self.block))
-        tangents[np.arange(WIDTH), index % self.block] = ~is_energy
-        return prepare_batch(
-            parts_of(self.kernel)[0], self.hyper, select(self.references, owner),
-            jnp.asarray(tangents.reshape(WIDTH, -1, 3)), jnp.asarray(is_energy, float), center,
-        )  # fmt: skip
 
     def dense(
         self, *, lower: bool = False, progress: Callable[[float], None] | None = None
@@ -278,40 +224,28 @@ class GdmlOperator:
             yield finish(*pending.popleft())
 
     def _pending_tiles(self, lower: bool) -> Iterator[tuple[Any, Any, Array]]:
-        height = even_tiles(self.count, max(1, _ROWS // self.block))
-        width = even_tiles(self.count, max(1, _COLUMNS // self.block))
-        center = mean_features(self.kernel, self.hyper, self.references)
-        kernel, representatives = parts_of(self.kernel)
-
-        def prepared(prepare: Callable[..., Any], index: np.ndarray) -> Any:
-            return prepare(kernel, self.hyper, select(self.references, index), center)
-
+        assembly = assembly_of(self.kernel, self.energies, self.hyper, self.references)
+        height, width = assembly.height, assembly.width
         everything = np.arange(self.count)
         for group in range(0, self.count, _GROUP * width):
             starts = range(group, min(group + _GROUP * width, self.count), width)
-            picked = [np.resize(everything[start : start + width], width) for start in starts]
-            if representatives is None:
-                columns = [prepared(tile_columns, index) for index in picked]
-            else:
-                columns = [select(self.references, index) for index in picked]
+            columns = [
+                assembly.columns(
+                    select(self.references, np.resize(everything[at : at + width], width))
+                )
+                for at in starts
+            ]
             for first in range(0, self.count, height):
                 last = min(first + height, self.count)
                 # Rows of energies lie below every column of forces, so they need all tiles.
                 if lower and not self.energies and last <= group:
                     continue
-                rows = prepared(tile_rows, np.minimum(first + np.arange(height), self.count - 1))
+                own = np.minimum(first + np.arange(height), self.count - 1)
+                rows = assembly.rows(select(self.references, own))
                 for start, queries in zip(starts, columns, strict=True):
                     if lower and not self.energies and last <= start:
                         continue
-                    if representatives is None:
-                        scale = self.hyper["lengthscale"]
-                        found = tile_terms(kernel, self.energies, scale, queries, rows)
-                        values = tile_blocks(kernel, queries, rows, found)
-                    else:
-                        values = tile_sum(
-                            kernel, self.energies, self.hyper, queries, rows, center,
-                            representatives,
-                        )  # fmt: skip
+                    values = assembly.tile(queries, rows)
                     yield (first, last), (start, min(start + width, self.count)), values
 
 

@@ -7,7 +7,7 @@ import pytest
 from kernel_models import AMMONIA, CASES, THREE_HYDROGENS, Case, explicit_matrix, water
 
 from jaxff.descriptors import inverse_distances
-from jaxff.gdml import operator, stored_pairs
+from jaxff.gdml import assembly, operator, stored_pairs
 from jaxff.gdml.operator import GdmlOperator
 from jaxff.kernels import Kernel, matern52
 from jaxff.linalg import preconditioners
@@ -166,8 +166,9 @@ def test_several_tiles_and_their_lower_half(energies, monkeypatch, no_leftovers)
     case = dataclasses.replace(CASES["matern52"](), references=water(19))
     built = GdmlOperator(case.kernel, case.hyper, case.references, energies)
     expected = explicit_matrix(case, energies=energies)
-    for name, value in (("_ROWS", 2 * built.block), ("_COLUMNS", 2 * built.block), ("_GROUP", 2)):
-        monkeypatch.setattr(operator, name, value)
+    monkeypatch.setattr(operator, "_GROUP", 2)
+    for name in ("_ROWS", "_COLUMNS"):
+        monkeypatch.setattr(assembly, name, 2 * built.block)
     jax.clear_caches()
     atol = 1e-11 * np.abs(expected).max()
     assert np.allclose(built.dense(), expected, rtol=0, atol=atol)
