@@ -43,8 +43,9 @@ buffers are reused, where larger ones would be new pages for the operating syste
 _FEW = 4
 """References of the rows of a tile whose blocks are computed one by one."""
 
-_OPERATIONS = 38.0 / 4.5
-"""Arithmetic of a block by orbits over that of a single column, both in units of P M²."""
+_COLUMNS_OF_BLOCK = 5.0
+"""Single columns in the time of a block by orbits. By arithmetic they are eight, 38 P M² against
+4.5 P M² operations, but the block's run faster: five with 300 permutations, two with 2592."""
 
 Given = tuple[Kernel, bool, dict[str, Array], System]
 """Kernel, whether energies are labels, hyperparameters, and the references."""
@@ -149,12 +150,12 @@ def column_parts(
 ) -> Iterator[Part]:
     """Columns of some labels of the references, in parts, with the rows of other references.
 
-    They are taken from whole blocks where that is less arithmetic than one by one.
+    They are taken from whole blocks where that is faster than one by one.
     """
     given = kernel, energies, hyper, references
     owner = _owners(references, index)
     single = WIDTH * -(-len(index) // WIDTH)
-    if _has_orbits(kernel) and _OPERATIONS * len(np.unique(owner)) <= single:
+    if _has_orbits(kernel) and _COLUMNS_OF_BLOCK * len(np.unique(owner)) <= single:
         return _from_blocks(given, rows, index, owner)
     return _one_by_one(given, rows, index, owner)
 

@@ -75,9 +75,9 @@ def test_the_matrix_is_that_of_the_products(operator, matrix):
     np.testing.assert_array_equal(np.tril(operator.dense(lower=True)), np.tril(matrix))
 
 
-@pytest.mark.parametrize("operations", [0.0, np.inf], ids=["of blocks", "one by one"])
-def test_columns_and_diagonal_are_those_of_the_matrix(operator, matrix, operations, monkeypatch):
-    monkeypatch.setattr(assembly, "_OPERATIONS", operations)
+@pytest.mark.parametrize("columns", [0.0, np.inf], ids=["of blocks", "one by one"])
+def test_columns_and_diagonal_are_those_of_the_matrix(operator, matrix, columns, monkeypatch):
+    monkeypatch.setattr(assembly, "_COLUMNS_OF_BLOCK", columns)
     index = np.array([0, operator.size - 2, 5, 40, 130, 41])
     size = np.abs(matrix).max()
     np.testing.assert_allclose(operator.columns(index), matrix[:, index], rtol=0, atol=1e-12 * size)
