@@ -17,10 +17,10 @@ renewed one by one.
 The metal is the second-moment potential of Cleri & Rosato, Phys. Rev. B 48, 22 (1993),
 doi:10.1103/PhysRevB.48.22 (five shells there; here switched off behind the third, which leaves
 99.9 % of the cohesive energy). Hydrogen repels it by :math:`B e^{-r/\rho}`, whose two numbers are
-our own: the vibration in the octahedral site takes 69 meV, as experiments find, and the barrier with
-the metal relaxed is 0.25 eV, where they find 0.23 eV (Alefeld & Völkl (eds.), Hydrogen in Metals I,
-Springer, 1978, doi:10.1007/3-540-08705-2). It is a model whose answers are known, no model of
-palladium hydride.
+our own: the vibration in the octahedral site takes 69 meV, as experiments find, and the barrier
+with the metal relaxed is 0.25 eV, where they find 0.23 eV (Alefeld & Völkl (eds.), Hydrogen in
+Metals I, Springer, 1978, doi:10.1007/3-540-08705-2). It is a model whose answers are known, no
+model of palladium hydride.
 """
 
 import argparse
