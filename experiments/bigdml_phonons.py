@@ -42,8 +42,7 @@ def fitted(name, data, group, options):
     hyper = {"lengthscale": options.lengthscale}
     params = potential.init(jax.random.key(0), train.systems, hyper=hyper)
     params, _ = gdml.fit(
-        potential, params, train.labels("forces"), solver=solvers.auto(),
-        regularization=curves.REGULARIZATION,
+        potential, params, train.labels("forces"), solver=solvers.auto(), **curves.REGULARIZATION,
     )  # fmt: skip
     return bind(potential, params)
 

@@ -40,8 +40,8 @@ _ROWS, _COLUMNS = 1296, 432
 """Labels along the sides of a tile, which is computed at once. It stays in the caches, and its
 buffers are reused, where larger ones would be new pages for the operating system to clear."""
 
-_FEW = 4
-"""References of the rows of a tile whose blocks are computed one by one."""
+_GROUP = 8
+"""References of columns that share the preparation of rows."""
 
 _COLUMNS_OF_BLOCK = 5.0
 """Single columns in the time of a block by orbits. By arithmetic they are eight, 38 P M² against
@@ -76,7 +76,7 @@ def assembly_of(
     count, block = references.positions.shape[0], 3 * references.atom_count
     if _has_orbits(kernel):
         prepare, tile = _by_orbits(kernel, energies, hyper, references)
-        return Assembly(prepare, prepare, tile, -(-count // -(-count // _FEW)), 1)
+        return Assembly(prepare, prepare, tile, 1, 1)
     center = mean_features(kernel, hyper, references)
     part, representatives = cosets.parts_of(kernel)
     sides = (even_tiles(count, max(1, side // block)) for side in (_ROWS, _COLUMNS))
@@ -173,17 +173,16 @@ def _from_blocks(
     references = given[-1]
     block = 3 * references.atom_count
     labels = np.where(index >= len(references.positions) * block, block, index % block)
-    assembly = assembly_of(*given)
-    count = len(rows.positions)
-    for first in range(0, count, assembly.height):
-        own = np.minimum(first + np.arange(assembly.height), count - 1)
-        last = own[-1] + 1
-        prepared = assembly.rows(select(rows, own))
-        for each in np.unique(owner):
-            columns = assembly.columns(select(references, np.array([each])))
-            (chosen,) = np.nonzero(owner == each)
-            values = np.asarray(assembly.tile(columns, prepared))[0, labels[chosen]]
-            yield chosen, (first, last), values[..., : last - first]
+    prepare, tile = _by_orbits(*given)
+    owners = np.unique(owner)
+    for group in np.split(owners, np.arange(_GROUP, len(owners), _GROUP)):
+        columns = [prepare(select(references, np.array([each]))) for each in group]
+        for row in range(len(rows.positions)):
+            prepared = prepare(select(rows, np.array([row])))
+            for each, query in zip(group, columns, strict=True):
+                (chosen,) = np.nonzero(owner == each)
+                values = np.asarray(tile(query, prepared))[0, labels[chosen]]
+                yield chosen, (row, row + 1), values
 
 
 def _one_by_one(given: Given, rows: System, index: np.ndarray, owner: np.ndarray) -> Iterator[Part]:

@@ -66,7 +66,6 @@ def test_orbits_make_the_group():
 
 
 def test_the_matrix_is_that_of_the_products(operator, matrix):
-    """Two tiles each way, the second of them padded."""
     size = np.abs(matrix).max()
     np.testing.assert_allclose(matrix, matrix.T, rtol=0, atol=1e-13 * size)
     vector = np.random.default_rng(0).normal(size=operator.size)
