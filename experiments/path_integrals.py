@@ -111,7 +111,7 @@ def vibrations_of_rings(energy_fn, system, beads, options):
     """Highest peaks of the density of states of centroids, from runs at constant energy."""
     segments = dynamics.ring_polymers(
         energy_fn, system, timestep=TIMESTEP, temperature=options.temperature, beads=beads,
-        starts=options.segments, steps=2000, thermalize=400, every=8, key=jax.random.key(beads),
+        starts=options.segments, steps=2560, thermalize=400, every=8, key=jax.random.key(beads),
     )  # fmt: skip
     velocities = np.array([analysis.centroids(segment).velocities for segment in segments])
     masses = units.masses(np.asarray(system.numbers))
