@@ -86,6 +86,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _commands() -> dict[str, Callable[..., Any]]:
+    from jaxff.cli.coarse_grain import coarse_grain
     from jaxff.cli.evaluate import evaluate
     from jaxff.cli.fit import fit
     from jaxff.cli.info import info
@@ -105,6 +106,7 @@ def _commands() -> dict[str, Callable[..., Any]]:
         "relax": relax,
         "modes": modes,
         "phonons": phonons,
+        "coarse-grain": coarse_grain,
         "info": info,
     }
 

@@ -39,6 +39,7 @@ from jaxff.coarse.sampling import (
     noise_ratio,
     sizes,
 )
+from jaxff.coarse.search import descend
 from jaxff.coarse.selection import Parts, Score, best, cross_validate, decompose, scan
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "check_units",
     "cross_validate",
     "decompose",
+    "descend",
     "draw",
     "draw_batches",
     "fit_inducing",

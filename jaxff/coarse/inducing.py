@@ -25,6 +25,7 @@ import numpy as np
 from jaxff import gdml
 from jaxff.coarse.priors import restore, subtract
 from jaxff.coarse.sampling import Fold, check_occupied, draw
+from jaxff.coarse.search import descend
 from jaxff.gdml import expansion
 from jaxff.gdml.blocks import tile_blocks as blocks_of
 from jaxff.gdml.blocks import tile_columns, tile_rows, tile_terms
@@ -219,6 +220,7 @@ class Inducing(NamedTuple):
         model: The model, with its prior if there is one.
         frames: The inducing frames.
         regularization: The one that was taken.
+        tried: All that were tried.
         errors: Mean squared errors on held-out folds for each regularization that was tried,
             (eV/Å)² per component, ``(regularizations, folds)``; empty without folds.
     """
@@ -226,6 +228,7 @@ class Inducing(NamedTuple):
     model: Bound
     frames: Int[np.ndarray, " inducing"]
     regularization: float
+    tried: Float[np.ndarray, " regularizations"]
     errors: Float[np.ndarray, "regularizations folds"]
 
 
@@ -237,7 +240,7 @@ def fit_inducing(
     hyper: Mapping[str, Any],
     *,
     inducing: int,
-    regularization: float | Sequence[float],
+    regularization: float | Sequence[float] | None = None,
     seed: int,
     folds: Sequence[Fold] = (),
     prior: Bound | None = None,
@@ -252,7 +255,8 @@ def fit_inducing(
         kernel: One radial kernel on beads.
         hyper: Its hyperparameters.
         inducing: Number of inducing frames.
-        regularization: See :func:`solve`; of several, that of the least error on the folds.
+        regularization: See :func:`solve`; of several, that of the least error on the folds. By
+            default it is searched for on the folds, downhill from 1.
         seed: Of the draw.
         folds: Held-out parts that cover all frames once, for the choice: their sums are kept, one
             matrix each, and added up. Inducing frames are positions, not labels, and are drawn from
@@ -261,10 +265,10 @@ def fit_inducing(
         chunk: Frames in a chunk of the stream.
 
     Raises:
-        ValueError: If several regularizations come without folds, or folds do not cover all frames.
+        ValueError: If several regularizations, or none, come without folds, or folds do not cover
+            all frames.
     """
-    tried = np.atleast_1d(np.asarray(regularization, float))
-    if len(tried) > 1 and not folds:
+    if (regularization is None or np.size(regularization) > 1) and not folds:
         raise ValueError("to choose a regularization give folds, got none")
     labels = subtract(prior, systems, forces)
     check_occupied(occupied, len(labels))
@@ -280,15 +284,26 @@ def fit_inducing(
     whole = sums[0]
     for more in sums[1:]:
         whole = whole + more
-    errors = np.zeros((len(tried), len(folds)))
-    for column in range(len(folds)):
-        rest = whole - sums[column]
-        for row, value in enumerate(tried):
-            fitted = solve(potential, params, rest, float(value))
-            errors[row, column] = sums[column].error(np.ravel(fitted["coefficients"]["forces"]))
-    chosen = float(tried[np.argmin(errors.mean(axis=1))]) if folds else float(tried[0])
+    errors: dict[float, list[float]] = {}
+
+    def error(value: float) -> float:
+        fitted = (solve(potential, params, whole - own, value) for own in sums)
+        errors[value] = [
+            own.error(np.ravel(each["coefficients"]["forces"]))
+            for own, each in zip(sums, fitted, strict=True)
+        ]
+        return float(np.mean(errors[value]))
+
+    if regularization is None:
+        descend(error)
+    elif folds:
+        for value in np.atleast_1d(np.asarray(regularization, float)).tolist():
+            error(value)
+    tried = np.sort(list(errors) or [float(np.ravel(np.asarray(regularization))[0])])
+    rows = np.array([errors[value] for value in tried.tolist()] if folds else np.zeros((1, 0)))
+    chosen = float(tried[np.argmin(rows.mean(axis=1))]) if folds else float(tried[0])
     params = solve(potential, params, whole, chosen)
-    return Inducing(restore(prior, potential, params), frames, chosen, errors)
+    return Inducing(restore(prior, potential, params), frames, chosen, tried, rows)
 
 
 def _chunks(systems: System, labels: np.ndarray, index: np.ndarray, size: int) -> Iterable[Any]:

@@ -5,6 +5,7 @@ Figures are drawn by Matplotlib's Agg renderer without its global state, and imp
 
 from jaxff.report.accuracy import force_errors, parity
 from jaxff.report.canvas import save
+from jaxff.report.coarse import distributions, free_energies
 from jaxff.report.dynamics import conservation
 from jaxff.report.page import Section, Table, facts, page
 from jaxff.report.recorded import Recorded, read_run
@@ -17,9 +18,11 @@ __all__ = [
     "Table",
     "bands",
     "conservation",
+    "distributions",
     "environment",
     "facts",
     "force_errors",
+    "free_energies",
     "frequencies",
     "page",
     "parity",

@@ -118,15 +118,32 @@ def typed(hint: Any, value: Any, where: str) -> Any:
         origin = typing.get_origin(choice) or choice
         if is_dataclass(choice) and isinstance(value, dict):
             return record(choice, value, where)
-        if origin is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
-            return tuple(value)
+        if origin is tuple and isinstance(value, list) and _listed(choice, value):
+            return _frozen(value)
         if origin is dict and isinstance(value, dict):
             return value
-        if origin is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        if origin in (int, str, bool) and type(value) is origin:
-            return value
+        if _is_plain(origin, value):
+            return origin(value)
     raise ValueError(f"{where} must be {_words(choices)}, got {value!r}")
+
+
+def _is_plain(kind: Any, value: Any) -> bool:
+    """Whether a value is a number, text or truth value of this kind; integers are numbers too."""
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return kind in (int, str, bool) and type(value) is kind
+
+
+def _listed(kind: Any, value: Any) -> bool:
+    """Whether a value is a list, or list of lists, of what the type says."""
+    if typing.get_origin(kind) is not tuple:
+        return _is_plain(kind, value)
+    item = typing.get_args(kind)[0]
+    return isinstance(value, list) and all(_listed(item, each) for each in value)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value
 
 
 def alternatives(hint: Any) -> tuple[Any, ...]:
@@ -138,8 +155,15 @@ def alternatives(hint: Any) -> tuple[Any, ...]:
 
 def _words(choices: tuple[Any, ...]) -> str:
     words = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+    plurals = {int: "integers", float: "numbers", str: "texts"}
+
+    def plural(kind: Any) -> str:
+        inner = typing.get_args(kind)
+        return f"lists of {plural(inner[0])}" if inner else plurals[kind]
 
     def word(kind: Any) -> str:
-        return words.get(kind, "a list of texts" if typing.get_origin(kind) is tuple else "a table")
+        if typing.get_origin(kind) is tuple:
+            return "a list of " + plural(typing.get_args(kind)[0])
+        return words.get(kind, "a table")
 
     return " or ".join(word(choice) for choice in choices)

@@ -1,0 +1,204 @@
+"""Runs of models of beads, and their ensembles beside that of the trajectory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxff import analysis, dynamics, units
+from jaxff.analysis.free_energy import Surface
+from jaxff.coarse.config import Config
+from jaxff.coarse.fitting import Task
+from jaxff.coarse.sampling import draw
+from jaxff.coarse.sections import Simulate
+from jaxff.data.dataset import Dataset
+from jaxff.numerics import select
+from jaxff.potential import Bound
+from jaxff.types import Float
+
+__all__ = ["Ensemble", "compared", "ensemble_of", "hand_of", "simulate"]
+
+_CHUNK = 10_000  # steps between two looks of the host
+
+
+def simulate(
+    config: Config,
+    model: Bound,
+    task: Task,
+    masses: Float[np.ndarray, " beads"],
+    progress: Callable[[float], None] | None = None,
+) -> Float[np.ndarray, "replicas frames beads 3"]:
+    """Langevin dynamics of many replicas from frames that are spread over the cells.
+
+    Args:
+        config: The configuration, with a section on simulation.
+        model: Energy function of the beads.
+        task: Frames to start from.
+        masses: Of the beads, amu, where the section names none.
+        progress: Called with the share that is done.
+
+    Returns:
+        Positions in Å, without the start that is discarded.
+
+    Raises:
+        ValueError: If there are more replicas than frames.
+        jaxff.dynamics.UnstableRunError: If a replica breaks down.
+    """
+    asked = config.simulate
+    if asked is None:
+        raise ValueError("a simulation needs a section [simulate]")
+    index = draw(task.occupied, asked.replicas, np.random.default_rng(config.seed))
+    done = 0
+
+    def tell(part: dynamics.Trajectory) -> None:
+        nonlocal done
+        done += part.positions.shape[1] * asked.every
+        if progress is not None:
+            progress(min(1.0, done / asked.steps))
+
+    found = dynamics.run(
+        model, select(task.systems, index), ensemble=_dynamics(config, asked),
+        steps=asked.steps, every=asked.every, chunk=_CHUNK, masses=np.array(asked.masses or masses),
+        key=jax.random.key(config.seed), progress=tell,
+    )  # fmt: skip
+    first = int(np.ceil(asked.discard * found.positions.shape[1]))
+    return np.asarray(found.positions[:, first:])
+
+
+def _dynamics(config: Config, asked: Simulate) -> dynamics.Ensemble:
+    kelvin = config.temperature
+    if asked.friction is None:
+        mobility = 1.0 if asked.mobility is None else asked.mobility
+        return dynamics.overdamped(asked.timestep, kelvin, mobility=mobility)
+    if asked.ensemble == "langevin":
+        return dynamics.langevin(asked.timestep, kelvin, friction=asked.friction)
+    return dynamics.overdamped(asked.timestep, kelvin, friction=asked.friction)
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """What is known of an ensemble of beads.
+
+    Attributes:
+        surface: Free energy over the dihedrals.
+        states: Populations by name.
+        lengths: Bonds of the prior in Å, ``(bonds, values)``.
+        angles: Angles of the prior in degrees, likewise.
+        weights: Of these values.
+        inversions: Of the centre, in each replica; ``None`` without a centre.
+        inverted: Share of frames in which the centre is the mirror image of most of the trajectory.
+    """
+
+    surface: Surface
+    states: dict[str, analysis.Population]
+    lengths: Float[np.ndarray, "bonds values"]
+    angles: Float[np.ndarray, "angles values"]
+    weights: Float[np.ndarray, " values"]
+    inversions: np.ndarray | None
+    inverted: float | None
+
+
+def ensemble_of(
+    config: Config, positions: Any, weights: Any = None, *, hand: float = 1.0
+) -> Ensemble:
+    """Surface, populations and distributions of frames of beads.
+
+    Args:
+        config: The configuration.
+        positions: ``(frames, beads, 3)``, a trajectory, or ``(replicas, frames, beads, 3)``, Å.
+        weights: Of each frame.
+        hand: Sign of the centre that counts as not inverted.
+    """
+    positions = np.asarray(positions, np.float64)
+    weights = np.ones(positions.shape[:-2]) if weights is None else np.asarray(weights, float)
+    own, prior = config.compare, config.prior
+    values = analysis.dihedrals(positions, config.variables.dihedrals)
+    surface = analysis.free_energy_surface(
+        values, config.temperature, bins=own.bins, weights=weights
+    )
+    states = analysis.populations(values, own.states, weights=weights) if own.states else {}
+    flat = positions.reshape(-1, *positions.shape[-2:])
+    bonds = () if prior is None else prior.bonds
+    angles = () if prior is None else prior.angles
+    turns = inverted = None
+    if own.center:
+        series = hand * analysis.chirality(positions, own.center)
+        turns = analysis.inversions(series)
+        inverted = float(np.sum(weights * (series < 0)) / weights.sum())
+    return Ensemble(
+        surface, states,
+        analysis.distances(flat, bonds).T if bonds else np.zeros((0, len(flat))),
+        analysis.angles(flat, angles).T if angles else np.zeros((0, len(flat))),
+        weights.ravel(), turns, inverted,
+    )  # fmt: skip
+
+
+def hand_of(config: Config, beads: Dataset) -> float:
+    """Sign of the centre in most of the trajectory."""
+    if not config.compare.center:
+        return 1.0
+    weights = beads.per_frame["weights"]
+    return float(
+        np.sign(np.sum(weights * analysis.chirality(beads.positions, config.compare.center)))
+    )
+
+
+def compared(config: Config, found: Ensemble, reference: Ensemble) -> dict[str, Any]:
+    """How far an ensemble is from that of the trajectory, as numbers by name; energies in kT."""
+    thermal = units.BOLTZMANN * config.temperature
+    below = config.compare.below * thermal
+    lowest = reference.surface.free_energy < below
+    with np.errstate(invalid="ignore"):
+        errors = found.surface.error[lowest & np.isfinite(found.surface.error)] / thermal
+    record: dict[str, Any] = {
+        "kullback_leibler": analysis.kullback_leibler(reference.surface, found.surface),
+        "jensen_shannon": analysis.jensen_shannon(found.surface, reference.surface),
+        "mean_squared_difference_kT2": analysis.mean_squared_difference(
+            found.surface, reference.surface, below=below
+        )
+        / thermal**2,
+        "below_kT": config.compare.below,
+        "standard_error_kT": float(np.sqrt(np.mean(errors**2))) if len(errors) else None,
+        "minima": _minima(found.surface, thermal),
+        "populations": {name: list(each) for name, each in found.states.items()},
+        "bonds_jensen_shannon": _divergences(found, reference, "lengths"),
+        "angles_jensen_shannon": _divergences(found, reference, "angles"),
+    }
+    if found.inversions is not None:
+        record["inversions"] = int(np.sum(found.inversions))
+        record["inverted_share"] = found.inverted
+    return _finite(record)
+
+
+def _minima(surface: Surface, thermal: float, most: int = 6) -> list[dict[str, Any]]:
+    radius = max(1, surface.free_energy.shape[0] // 9)  # 40° either way
+    return [
+        {"place": list(each.place), "kT": each.free_energy / thermal,
+         "error_kT": each.error / thermal}
+        for each in analysis.minima(surface, radius=radius)[:most]
+    ]  # fmt: skip
+
+
+def _divergences(found: Ensemble, reference: Ensemble, name: str) -> list[float]:
+    """Of each distribution, over 50 bins that hold both."""
+    each = []
+    for own, other in zip(getattr(found, name), getattr(reference, name), strict=True):
+        both = [(min(own.min(), other.min()), max(own.max(), other.max()))]
+        surfaces = [
+            analysis.free_energy_surface(values[:, None], 300.0, bins=50, limits=both,
+                                         weights=weights, blocks=1)
+            for values, weights in ((own, found.weights), (other, reference.weights))
+        ]  # fmt: skip
+        each.append(analysis.jensen_shannon(*surfaces))
+    return each
+
+
+def _finite(value: Any) -> Any:
+    """``None`` in the place of what JSON cannot say."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
