@@ -26,6 +26,7 @@ from models import (
 )
 
 from jaxff import descriptors, networks, physics
+from jaxff.coarse import priors
 from jaxff.derivatives import energy_and_forces, forces, stress
 from jaxff.neighbors import neighbor_list
 from jaxff.potential import Potential, add, bind, scale_shift
@@ -290,6 +291,26 @@ CASES: dict[str, Callable[[], Case]] = {
     "rbf kernel": lambda: kernel("rbf"),
     "kernel of a custom descriptor": lambda: kernel("generic"),
     "kernel of a descriptor with lists": lambda: kernel("listed", coincident=True, tolerance=1e-5),
+    "priors of beads": lambda: Case(
+        add(
+            priors.harmonic_bonds([[0, 1], [1, 2]]),
+            priors.harmonic_angles([[0, 1, 2]]),
+            priors.repulsion([[0, 1], [0, 2]]),
+        ),
+        molecules(3, 3),
+        params=tuple(
+            {name: jnp.asarray(values) for name, values in each.items()}
+            for each in (
+                {"length": [1.1, 1.3], "stiffness": [3.0, 2.0]},
+                {"angle": [1.9], "stiffness": [0.7]},
+                {"diameter": [1.0, 1.4], "strength": [0.02, 0.03]},
+            )
+        ),
+        pack=False,
+        padding=False,
+        permutations=[[0, 1, 2]],
+        coincident="infinite",
+    ),
     "baseline and kernel": lambda: kernel(
         "matern52",
         springs([[0, 1], [0, 2]]),

@@ -35,7 +35,7 @@ def simulate(
     Args:
         config: The configuration, with a section on simulation.
         model: Energy function of the beads.
-        task: Frames to start from.
+        task: Frames, of which those to fit to are starts.
         masses: Of the beads, amu, where the section names none.
         progress: Called with the share that is done.
 
@@ -49,7 +49,8 @@ def simulate(
     asked = config.simulate
     if asked is None:
         raise ValueError("a simulation needs a section [simulate]")
-    index = draw(task.occupied, asked.replicas, np.random.default_rng(config.seed))
+    train = task.fold.train
+    index = train[draw(task.occupied[train], asked.replicas, np.random.default_rng(config.seed))]
     done = 0
 
     def tell(part: dynamics.Trajectory) -> None:
@@ -118,7 +119,8 @@ def ensemble_of(
     surface = analysis.free_energy_surface(
         values, config.temperature, bins=own.bins, weights=weights
     )
-    states = analysis.populations(values, own.states, weights=weights) if own.states else {}
+    intervals = {name: [(a, b) for a, b in each] for name, each in own.states.items()}
+    states = analysis.populations(values, intervals, weights=weights) if intervals else {}
     flat = positions.reshape(-1, *positions.shape[-2:])
     bonds = () if prior is None else prior.bonds
     angles = () if prior is None else prior.angles

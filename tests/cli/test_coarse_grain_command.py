@@ -15,7 +15,7 @@ from jaxff.system import System
 KELVIN = 300.0
 BONDS, ANGLES = [(0, 1), (1, 2), (2, 3), (3, 4)], [(0, 1, 2), (1, 2, 3), (2, 3, 4)]
 LENGTH, ANGLE = np.array([1.5, 1.4, 1.5, 1.0]), np.radians([110.0, 115.0, 105.0])
-STIFF, BEND = 20.0, 4.0  # eV/Å², eV/rad²
+STIFF, BEND = 2.0, 0.5  # eV/Å², eV/rad²
 CONFIG = """
 temperature = 300.0
 
@@ -124,10 +124,12 @@ def run(*arguments):
 def test_one_command_goes_from_atoms_to_free_energies(folder):
     found = folder / "chain"
     made = json.loads((found / "map.json").read_text())
-    assert made["frames"] == 600 and made["virial"] == pytest.approx(1.0, abs=0.1)
-    # The last atom hangs on the last bead alone: its forces are noise, which the map leaves out.
+    assert made["frames"] == 600
+    assert made["virial"] == pytest.approx(1.0, abs=0.4)
+    # The last atom hangs on the last bead: in the sum of their forces its spring is gone.
     weights = np.array(made["force_map"])
-    assert np.allclose(weights[:, :4], np.eye(4), atol=1e-8) and abs(weights[3, 4] - 1.0) < 0.2
+    assert np.allclose(weights[:, :4], np.eye(4), atol=1e-8)
+    assert abs(weights[3, 4] - 1.0) < 0.2
     _, params = io.load(found / "streamed.safetensors")
     assert len(params) == 2  # with its prior
     record = json.loads((found / "comparison.json").read_text())["ensembles"]
@@ -153,20 +155,22 @@ def test_what_is_there_is_not_made_again(folder, capsys):
 
 def test_results_of_other_settings_are_not_taken(folder, capsys):
     other = folder / "other.toml"
-    other.write_text(CONFIG.replace("lengthscale = 1.0", "lengthscale = 2.0")
-                     .replace("temperature = 300.0", 'temperature = 300.0\noutput = "chain"'))  # fmt: skip
+    changed = CONFIG.replace("lengthscale = 1.0", "lengthscale = 2.0")
+    other.write_text('output = "chain"\n' + changed)
     for step in ((), ("--only", "simulate")):
         assert run(other, *step) == 2
         text = capsys.readouterr().err
-        assert "streamed.json" in text and "lengthscale was 1.0, is now 2.0" in text
-        assert "--fresh" in text
+        for words in ("streamed", "lengthscale was 1.0, is now 2.0", "--fresh"):
+            assert words in text
 
 
 def test_steps_need_what_comes_before_them(folder, capsys):
     other = folder / "late.toml"
     other.write_text(CONFIG)
     assert run(other, "--only", "fit") == 2
-    assert "beads.npz" in (text := capsys.readouterr().err) and "--only map" in text
+    text = capsys.readouterr().err
+    assert "beads.npz: not there yet" in text
+    assert "--only map" in text
 
 
 @pytest.mark.parametrize(
@@ -176,7 +180,7 @@ def test_steps_need_what_comes_before_them(folder, capsys):
         ("atoms = [0, 1, 2, 3]", "atoms = [0, 1, 'C']", "[map] atoms must be a list of integers"),
         ("atoms = [0, 1, 2, 3]", "atoms = [0, 1, 2, 9]", "atoms are counted from 0 to 4"),
         ('kind = "inducing"', 'kind = "forest"', "one of two_layers, single, inducing, network"),
-        ("temperature = 300.0", "temperature = 900.0", "virial"),
+        ("temperature = 300.0", "temperature = 3000.0", "virial"),
         ('path = "part*.npz"', 'path = "bare.npz"', "no forces"),
         ('path = "part*.npz"', 'path = "none*.npz"', "no file matches"),
         ('path = "part*.npz"', 'path = "kcal.npz"', "they look like kcal/mol/Å"),
@@ -192,7 +196,5 @@ def test_mistakes_are_named(tmp_path, trajectory, capsys, old, new, words):
     written(tmp_path / "bare.npz", at[:200], None, E=np.zeros(200))
     written(tmp_path / "kcal.npz", at[:200], forces[:200] / units.KCAL_PER_MOL)
     (tmp_path / "run.toml").write_text(CONFIG.replace(old, new, 1))
-    assert run(tmp_path / "run.toml", "--only", "map") in (0, 2)
-    assert run(tmp_path / "run.toml", "--only", "fit") == 2 or True
-    text = capsys.readouterr().err
-    assert words in text
+    assert run(tmp_path / "run.toml") == 2
+    assert words in capsys.readouterr().err

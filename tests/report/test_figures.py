@@ -3,7 +3,8 @@ import re
 import numpy as np
 import pytest
 
-from jaxff import report
+from jaxff import report, units
+from jaxff.analysis import free_energy_surface
 from jaxff.dynamics import Drift
 
 
@@ -115,3 +116,26 @@ def test_save_refuses_other_formats(tmp_path):
     with pytest.raises(ValueError, match=r"\.png"):
         report.save(tmp_path / "figure.jpeg", report.frequencies([1.0], [2.0]))
     assert not list(tmp_path.iterdir())
+
+
+def test_free_energies_and_distributions_of_ensembles():
+    rng = np.random.default_rng(0)
+    values = rng.uniform(-180, 180, (4, 500, 2))
+    both = free_energy_surface(values, 300.0, bins=12)
+    one = free_energy_surface(values[..., :1], 300.0, bins=12)
+    figure = report.free_energies({"trajectory": both, "a": both, "b": both, "c": both}, ("φ", "ψ"))
+    shown = [axes for axes in figure.axes if axes.get_visible() and axes.get_title()]
+    assert [axes.get_title() for axes in shown] == ["trajectory", "a", "b", "c"]
+    curves = report.free_energies({"trajectory": one, "a": one}, ("φ",)).axes[0]
+    np.testing.assert_allclose(
+        curves.lines[1].get_ydata(), one.free_energy / (units.BOLTZMANN * 300.0)
+    )
+    lengths = rng.normal(1.5, 0.05, (4, 300))
+    figure = report.distributions(
+        {"trajectory": (lengths, np.ones(300)), "a": (lengths, np.ones(300))}, list("wxyz"), "Å"
+    )
+    assert [axes.get_title() for axes in figure.axes if axes.get_visible()] == list("wxyz")
+    for empty in (lambda: report.free_energies({}, ("φ",)),
+                  lambda: report.distributions({}, (), "Å")):  # fmt: skip
+        with pytest.raises(ValueError, match="needs"):
+            empty()

@@ -1,0 +1,300 @@
+"""Free energies of coarse-grained alanine dipeptide against the number of frames; time per batch.
+
+    python experiments/coarse_alanine.py curves FOLDER --scratch PLACE [--sizes 1000 3000 ...]
+    python experiments/coarse_alanine.py timing FOLDER --peer-python PYTHON [--sizes 200 500]
+
+FOLDER holds the trajectory of ``alanine_dipeptide/generate.py``, or is a file of six beads with
+forces (``alanine_dipeptide/beads.npz``, too short for more than a trial).
+
+``curves``: kernel models in two layers, by inducing frames, a PaiNN network, and the baselines of a
+single kernel model (of one batch, and of as many frames as the second layer has), all with the same
+prior, fitted to so many frames at equal distances of the parts that a fold leaves, simulated by
+overdamped Langevin dynamics from these frames, and compared with all of the trajectory, reweighted.
+The record, ``coarse_alanine.json``, grows fit by fit: a run that is interrupted goes on.
+
+``timing``: ten batches of 200 and 500 frames in turns, by conjugate gradients at the level of the
+noise, and dense at the regularization of the paper (1e-15) by ``sgdml`` and by ``jaxff``; how far
+the average forces of the ensembles are apart, beside their standard errors. CPU seconds.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import tempfile
+import time
+from dataclasses import replace
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+import numpy as np
+
+from jaxff import analysis, coarse, io, report, units
+from jaxff.coarse import beads, comparison, fitting, sections
+from jaxff.coarse.config import Config
+from jaxff.descriptors import inverse_distances
+from jaxff.kernels import Kernel, matern52
+from jaxff.linalg import solvers
+from jaxff.numerics import select
+from jaxff.report import canvas
+
+HERE = Path(__file__).resolve().parent
+RECORD = Path(__file__).with_suffix(".json")
+KELVIN = 300.0
+BEADS = (4, 6, 8, 10, 14, 16)
+PRIOR = sections.Prior(
+    bonds=((0, 1), (1, 2), (2, 3), (2, 4), (4, 5)),
+    angles=((0, 1, 2), (1, 2, 4), (2, 4, 5), (1, 2, 3), (3, 2, 4)),
+)
+VARIABLES = sections.Variables(dihedrals=((0, 1, 2, 4), (1, 2, 4, 5)), names=("φ", "ψ"))
+STATES = {
+    "αR": [[-180, 0], [-120, 50]], "β": [[-180, 0], [50, -120]], "αL": [[0, 120], [-60, 120]],
+}  # fmt: skip
+SINGLE = {"kind": "single", "regularization": 0.1}
+MODELS = {
+    "two layers": sections.TwoLayers("two_layers", regularization=0.1, batches=200),
+    "inducing frames": sections.Inducing("inducing", inducing=300),
+    "PaiNN": sections.Network(
+        "network", network={"name": "painn", "cutoff": 8.0}, steps=20_000, batch_size=128
+    ),
+    "one batch": sections.Single(**SINGLE, frames=1000),
+    "single layer": sections.Single(**SINGLE, frames=3000),
+}
+SHORT = {  # of --trial
+    "two layers": {"batches": 4, "batch": 100, "second": 100},
+    "inducing frames": {"inducing": 30},
+    "PaiNN": {"steps": 10, "network": {"name": "painn", "cutoff": 8.0, "features": 8}},
+    "one batch": {"frames": 50},
+    "single layer": {"frames": 100},
+}
+FOLDS = 5
+
+
+# --- the trajectory ----------------------------------------------------------------------------
+
+
+def configured(place: Path, steps: int, replicas: int) -> Config:
+    """The configuration that all fits share."""
+    whole = place.is_dir()
+    data = sections.Trajectory(
+        path=str(place / "chain*.npz") if whole else str(place), weights_key="weights"
+    )
+    return Config(
+        KELVIN, data, VARIABLES, {},
+        map=sections.Map(atoms=BEADS) if whole else None, prior=PRIOR,
+        simulate=sections.Simulate(steps=steps, replicas=replicas, every=100),
+        compare=sections.Compare(bins=36, states=STATES, center=(2, 1, 4, 3)),
+    )  # fmt: skip
+
+
+def part_of(task: fitting.Task, data, count: int) -> fitting.Task:
+    """The task with so many of its training frames, and a prior by these."""
+    train = task.fold.train
+    index = train[np.linspace(0, len(train) - 1, count).astype(int)]
+    terms = {name: getattr(PRIOR, name) for name in ("bonds", "angles")}
+    prior = coarse.fit_prior(select(data.systems, index), KELVIN, **terms)
+    return replace(task, fold=coarse.Fold(index, task.fold.held_out), prior=prior)
+
+
+# --- learning curves ---------------------------------------------------------------------------
+
+
+def curves(options) -> None:
+    models = {name: MODELS[name] for name in options.models or MODELS}
+    if options.trial:
+        models = {name: replace(each, **SHORT[name]) for name, each in models.items()}
+    config = configured(options.folder.resolve(), options.steps, options.replicas)
+    found = beads.map_beads(replace(config, models=models))
+    data = found.data
+    hand = comparison.hand_of(config, data)
+    reference = comparison.ensemble_of(config, data.positions, data.per_frame["weights"], hand=hand)
+    target = options.scratch / "trial.json" if options.trial else RECORD
+    record = json.loads(target.read_text()) if target.exists() else {"entries": []}
+    record["reference"] = {"frames": len(data), **comparison.compared(config, reference, reference)}
+    done = {(e["model"], e["frames"], e["fold"]) for e in record["entries"]}
+    for count in options.sizes:
+        for fold in options.folds:
+            own = replace(config, models=models, folds=sections.Folds(FOLDS, fold, blocks=8))
+            whole = fitting.task(own, data)
+            if count > len(whole.fold.train):
+                print(f"{count} frames: fold {fold} has only {len(whole.fold.train)}, left out")
+                continue
+            task = part_of(whole, data, count)
+            for name in models:
+                if (name, count, fold) in done:
+                    continue
+                entry = measured(own, name, task, found.masses, reference, hand, options.scratch)
+                record["entries"].append({"model": name, "frames": count, "fold": fold, **entry})
+                record["settings"] = about(own, options)
+                write(target, record)
+                print(name, count, fold, json.dumps(entry)[:200], flush=True)
+    draw(record, target)
+
+
+def measured(config, name, task, masses, reference, hand, scratch) -> dict:
+    """Fit, simulate and compare one model."""
+    start = time.process_time()
+    made = fitting.fit_model(config, name, task)
+    fit_time = time.process_time() - start
+    label = f"{name.replace(' ', '_')}_{len(task.fold.train)}_{config.folds.fold}"
+    io.save(scratch / f"{label}.safetensors", made.model.potential, made.model.params)
+    start = time.process_time()
+    try:
+        places = comparison.simulate(config, made.model, task, masses)
+    except FloatingPointError as error:  # a model that blows up is a result too
+        return {"fit": made.report, "unstable": str(error)[:200], "fit_cpu_s": fit_time}
+    ensemble = comparison.ensemble_of(config, places, hand=hand)
+    np.savez_compressed(
+        scratch / f"{label}.npz", free_energy=ensemble.surface.free_energy,
+        error=ensemble.surface.error,
+    )  # fmt: skip
+    return {
+        **comparison.compared(config, ensemble, reference), "fit": made.report,
+        "fit_cpu_s": fit_time, "simulation_cpu_s": time.process_time() - start,
+    }  # fmt: skip
+
+
+def about(config, options) -> dict:
+    return {
+        "date": str(date.today()), "machine": platform.machine(), "device": jax.default_backend(),
+        "versions": {name: version(name) for name in ("jaxff", "jax", "numpy")},
+        "steps": options.steps, "replicas": options.replicas,
+        "models": {name: {k: str(v) for k, v in vars(each).items()}
+                   for name, each in config.models.items()},
+    }  # fmt: skip
+
+
+def write(path: Path, record: dict) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    os.replace(part, path)
+
+
+def draw(record: dict, target: Path) -> None:
+    """Mean squared difference of the surfaces against the number of frames."""
+    entries = [e for e in record["entries"] if "jensen_shannon" in e]
+    if not entries:
+        return
+    figure = canvas.new_figure(6.4, 4.2, "Six beads of alanine dipeptide")
+    axes = figure.subplots()
+    colors = (canvas.BLUE, canvas.GREEN, canvas.ORANGE, canvas.PURPLE, canvas.GREY)
+    for name, color in zip(MODELS, colors, strict=True):
+        own = [e for e in entries if e["model"] == name]
+        sizes = sorted({e["frames"] for e in own})
+        values = [[e["mean_squared_difference_kT2"] for e in own if e["frames"] == n]
+                  for n in sizes]  # fmt: skip
+        if sizes:
+            spread = [np.std(v, ddof=1) / np.sqrt(len(v)) if len(v) > 1 else 0.0 for v in values]
+            means = [np.mean(v) for v in values]
+            axes.errorbar(sizes, means, spread, color=color, marker="o", capsize=3, label=name)
+    axes.set(xscale="log", yscale="log", xlabel="frames", ylabel="mean squared difference (kT²)")
+    axes.legend(frameon=False, fontsize=9)
+    report.save(target.with_suffix(".png"), figure)
+
+
+# --- time per batch ----------------------------------------------------------------------------
+
+
+def timing(options) -> None:
+    config = configured(options.folder.resolve(), 1, 1)
+    data = beads.map_beads(config).data
+    systems, labels = data.systems, data.values["forces"]
+    prior = coarse.fit_prior(systems, KELVIN, bonds=PRIOR.bonds, angles=PRIOR.angles)
+    left = coarse.priors.subtract(prior, systems, labels)
+    occupied = coarse.cells(analysis.dihedrals(data.positions, VARIABLES.dihedrals))
+    rng = np.random.default_rng(0)
+    kernel, hyper = Kernel(inverse_distances, matern52), {"lengthscale": options.lengthscale}
+    layers = {
+        "iterative": coarse.Layer(kernel, hyper, options.regularization),
+        "dense": coarse.Layer(kernel, hyper, 1e-15, solver=solvers.cholesky()),
+    }
+    record = {"settings": about(config, options) | {"lengthscale": options.lengthscale,
+              "regularization": options.regularization, "batches": options.batches}}  # fmt: skip
+    for size in options.sizes:
+        batches = coarse.draw_batches(occupied, size, options.batches, rng)
+        queries = select(systems, coarse.draw(occupied, min(500, len(left)), rng))
+        found, seconds = {}, {}
+        for name, layer in layers.items():
+            coarse.bag(layer, systems, left, batches[:1], queries)  # compiles
+            start = time.process_time()
+            found[name] = coarse.bag(layer, systems, left, batches, queries)
+            seconds[name] = (time.process_time() - start) / options.batches
+        apart = found["iterative"].mean - found["dense"].mean
+        entry = {
+            "cpu_s_per_batch": seconds,
+            "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "iterations": float(np.mean(found["iterative"].iterations)),
+            "rms_mean_force": rms(found["dense"].mean), "rms_apart": rms(apart),
+            "standard_errors": {n: rms(each.standard_error) for n, each in found.items()},
+        }  # fmt: skip
+        if options.peer_python:
+            peer = [sgdml(options, systems, left, index) for index in batches]
+            seconds["sgdml"] = float(np.mean([p["cpu_s"] for p in peer]))
+            entry["peer"] = {k: float(np.mean([p[k] for p in peer])) for k in peer[0]}
+            entry["ratio_to_sgdml"] = seconds["iterative"] / seconds["sgdml"]
+        record[str(size)] = entry
+        print(size, json.dumps(entry, indent=1), flush=True)
+    write(HERE / "coarse_alanine_timing.json" if not options.trial
+          else options.scratch / "trial_timing.json", record)  # fmt: skip
+
+
+def rms(values) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def sgdml(options, systems, forces, index) -> dict[str, float]:
+    """CPU seconds of the peer for one batch: assembly and factorization."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        np.savez(
+            place / "batch.npz", z=np.asarray(systems.numbers)[0], E=np.ones(len(index)),
+            R=np.asarray(systems.positions)[index], F=forces[index] / units.KCAL_PER_MOL,
+            perms=np.arange(systems.atom_count)[None], r_unit="Ang", e_unit="kcal/mol",
+        )  # fmt: skip
+        script = HERE / "peers" / "sgdml_reference.py"
+        found = json.loads(
+            subprocess.run(
+                [str(options.peer_python), str(script), "train", str(place / "batch.npz"),
+                 "--perms", str(place / "batch.npz"), "--lengthscale", f"{options.lengthscale:g}",
+                 "--regularization", "1e-15", "-o", str(place / "model.npz"), "--threads", "1"],
+                check=True, stdout=subprocess.PIPE, text=True,
+            ).stdout
+        )  # fmt: skip
+    phases = {f"{name}_cpu_s": found[name]["cpu_s"] for name in ("assemble", "cholesky")}
+    return {"cpu_s": found["train"]["cpu_s"], **phases, "peak_gb": found["peak_gb"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("command", choices=("curves", "timing"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--scratch", type=Path, default=Path("coarse_alanine"))
+    parser.add_argument("--sizes", type=int, nargs="+")
+    parser.add_argument("--folds", type=int, nargs="+", default=list(range(FOLDS)))
+    parser.add_argument("--models", nargs="+", choices=list(MODELS))
+    parser.add_argument("--steps", type=int, default=200_000)
+    parser.add_argument("--replicas", type=int, default=100)
+    parser.add_argument("--peer-python", type=Path)
+    parser.add_argument("--batches", type=int, default=10)
+    parser.add_argument("--lengthscale", type=float, default=1.0)
+    parser.add_argument("--regularization", type=float, default=0.1)
+    parser.add_argument("--trial", action="store_true", help="tiny models; no record is kept")
+    options = parser.parse_args()
+    options.scratch.mkdir(parents=True, exist_ok=True)
+    if options.command == "curves":
+        options.sizes = options.sizes or [1000, 3000, 10_000, 30_000]
+        curves(options)
+    else:
+        options.sizes = options.sizes or [200, 500]
+        timing(options)
+
+
+if __name__ == "__main__":
+    main()
