@@ -13,8 +13,10 @@ overdamped Langevin dynamics from these frames, and compared with all of the tra
 The record, ``coarse_alanine.json``, grows fit by fit: a run that is interrupted goes on.
 
 ``timing``: ten batches of 200 and 500 frames in turns, by conjugate gradients at the level of the
-noise, and dense at the regularization of the paper (1e-15) by ``sgdml`` and by ``jaxff``; how far
-the average forces of the ensembles are apart, beside their standard errors. CPU seconds.
+noise, and dense by ``sgdml`` at the regularization of the paper (1e-15, at which a matrix with six
+motions that cost nothing is positive definite but for rounding) and by ``jaxff`` at 1e-10, relative
+to its mean diagonal; how far the average forces of the two ensembles are apart, beside their
+standard errors. CPU seconds.
 """
 
 import argparse
@@ -74,7 +76,7 @@ SHORT = {  # of --trial
     "one batch": {"frames": 50},
     "single layer": {"frames": 100},
 }
-FOLDS = 5
+FOLDS, DENSE = 5, 1e-10
 
 
 # --- the trajectory ----------------------------------------------------------------------------
@@ -213,7 +215,7 @@ def timing(options) -> None:
     kernel, hyper = Kernel(inverse_distances, matern52), {"lengthscale": options.lengthscale}
     layers = {
         "iterative": coarse.Layer(kernel, hyper, options.regularization),
-        "dense": coarse.Layer(kernel, hyper, 1e-15, solver=solvers.cholesky()),
+        "dense": coarse.Layer(kernel, hyper, DENSE, solver=solvers.cholesky()),
     }
     record = {"settings": about(config, options) | {"lengthscale": options.lengthscale,
               "regularization": options.regularization, "batches": options.batches}}  # fmt: skip
@@ -267,7 +269,11 @@ def sgdml(options, systems, forces, index) -> dict[str, float]:
                 check=True, stdout=subprocess.PIPE, text=True,
             ).stdout
         )  # fmt: skip
-    phases = {f"{name}_cpu_s": found[name]["cpu_s"] for name in ("assemble", "cholesky")}
+    phases = {
+        f"{name}_cpu_s": found[name]["cpu_s"]
+        for name in ("assemble", "cholesky")
+        if name in found  # where the factorization fails the peer solves by LU
+    }
     return {"cpu_s": found["train"]["cpu_s"], **phases, "peak_gb": found["peak_gb"]}
 
 

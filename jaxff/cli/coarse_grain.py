@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,8 @@ from jaxff.allocation import keep_freed_memory
 from jaxff.cli.coarse_folder import Folder
 from jaxff.cli.coarse_report import write_comparison
 from jaxff.cli.console import progress, say, warn
+from jaxff.cli.manual import sections
+from jaxff.coarse import config as settings
 from jaxff.coarse.beads import map_beads
 from jaxff.coarse.comparison import compared, ensemble_of, hand_of, simulate
 from jaxff.coarse.config import Config, read_config
@@ -24,15 +27,18 @@ from jaxff.potential import bind
 
 __all__ = ["coarse_grain"]
 
+_Config = Annotated[Path | None, tyro.conf.arg(metavar="CONFIG.toml")]
 Step = Literal["map", "fit", "simulate", "compare"]
 
 
 def coarse_grain(
-    config: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="CONFIG.toml")]],
+    config: tyro.conf.Positional[_Config] = None,
     /,
     *,
     only: Step | None = None,
     fresh: bool = False,
+    options: bool = False,
+    template: bool = False,
 ) -> None:
     """Coarse-grained force fields from a trajectory, as a TOML file says.
 
@@ -42,10 +48,19 @@ def coarse_grain(
     comparison.json, surfaces.npz, and report.html.
 
     Args:
-        config: The configuration; what may stand in it: jaxff.coarse.config.
+        config: The configuration; every option of it is documented by --options.
         only: Do one step, from what the earlier ones left in the folder.
         fresh: Make anew what is there already.
+        options: Print every option of the configuration with its meaning, and end.
+        template: Print a configuration to start from, and end.
     """
+    if options or template:
+        say(_manual() if options else _template())
+        return
+    if config is None:
+        raise ValueError(
+            "name a configuration: jaxff coarse-grain CONFIG.toml (--template prints one)"
+        )
     asked = read_config(config)
     folder = Folder(asked.folder / (asked.output or config.stem), fresh)
     keep_freed_memory()
@@ -64,6 +79,28 @@ def coarse_grain(
         _simulate(asked, folder, beads, prepared)
     if "compare" in steps:
         _compare(asked, folder, beads)
+
+
+def _manual() -> str:
+    """All sections; [data] without what only other labels need."""
+    known = {f"[{name}]": kind for name, kind in settings.SECTIONS.items()}
+    models = {f'[models.NAME] kind = "{name}"': kind for name, kind in settings.KINDS.items()}
+    head = (
+        "temperature  (a number, needed)\n      Of the trajectory, in K.\n"
+        "output  (text)\n      Folder of the results; by default named after the configuration.\n"
+        "seed  (an integer, default 0)\n      Of all draws."
+    )
+    return f"{head}\n\n{sections({**known, **models}, _NO_USE)}"
+
+
+_NO_USE = ("energy_key", "gradient_key", "stress_key", "virial_key", "labels", "charge_key",
+           "spin_key", "group_key", "nan_is_missing")  # fmt: skip
+
+
+def _template() -> str:
+    """The example in the documentation of configurations."""
+    text = (settings.__doc__ or "").partition("::\n\n")[2]
+    return textwrap.dedent(text).rstrip()
 
 
 def _without_simulation(only: Step | None, config: Path) -> None:

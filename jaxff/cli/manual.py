@@ -1,4 +1,4 @@
-"""What a configuration of ``jaxff train`` may say, taken from the code that reads it."""
+"""What a configuration may say, taken from the code that reads it; that of ``jaxff train``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -16,7 +16,7 @@ from jaxff.training.optimizers import OPTIMIZERS, SCHEDULES
 from jaxff.training.options import documented
 from jaxff.training.sections import Data, Part, Source, Training
 
-__all__ = ["manual", "template"]
+__all__ = ["manual", "sections", "template"]
 
 _WIDTH = 96
 _EXAMPLES: dict[str, dict[str, Any]] = {
@@ -47,6 +47,16 @@ def manual() -> str:
         _section("[training.plateau]", _options(_plateau())),
     ]  # fmt: skip
     return "\n\n".join(parts)
+
+
+def sections(kinds: Mapping[str, Any], leave: Iterable[str] = ()) -> str:
+    """Options of sections with their meaning.
+
+    Args:
+        kinds: Dataclass of each section by its heading.
+        leave: Options to leave out.
+    """
+    return "\n\n".join(_section(head, _options(kind, leave)) for head, kind in kinds.items())
 
 
 def template() -> str:

@@ -62,10 +62,16 @@ from jaxff.coarse.sections import (
 from jaxff.training.models import build_model
 from jaxff.training.options import check_names, record
 
-__all__ = ["KINDS", "Config", "read_config"]
+__all__ = ["KINDS", "SECTIONS", "Config", "read_config"]
 
 KINDS = {"two_layers": TwoLayers, "single": Single, "inducing": Inducing, "network": Network}
 """Sections of models by their kind."""
+
+SECTIONS = {
+    "data": Trajectory, "variables": Variables, "map": Map, "prior": Prior, "folds": Folds,
+    "simulate": Simulate, "compare": Compare,
+}  # fmt: skip
+"""Sections by their names, but for models."""
 
 AnyModel = TwoLayers | Single | Inducing | Network
 
@@ -141,12 +147,6 @@ def read_config(path: str | os.PathLike) -> Config:
         raise ValueError(f"{path}: {error}") from error
 
 
-_SECTIONS = {
-    "data": Trajectory, "variables": Variables, "map": Map, "prior": Prior, "folds": Folds,
-    "simulate": Simulate, "compare": Compare,
-}  # fmt: skip
-
-
 def _config(content: dict[str, Any], folder: Path) -> Config:
     check_names("section", content, [e.name for e in fields(Config) if e.name != "folder"])
     for name in ("temperature", "data", "variables", "models"):
@@ -162,7 +162,7 @@ def _config(content: dict[str, Any], folder: Path) -> Config:
         )
     made = {
         name: record(kind, content[name], f"[{name}]")
-        for name, kind in _SECTIONS.items()
+        for name, kind in SECTIONS.items()
         if name in content
     }
     models = content["models"]

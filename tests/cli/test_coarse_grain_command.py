@@ -9,6 +9,7 @@ import pytest
 
 from jaxff import bind, cli, coarse, io, units
 from jaxff.coarse import priors
+from jaxff.coarse.config import read_config
 from jaxff.potential import add
 from jaxff.system import System
 
@@ -41,10 +42,10 @@ inducing = 12
 lengthscale = 1.0
 
 [simulate]
-steps = 400
+steps = 2000
 replicas = 20
 every = 20
-timestep = 0.002
+timestep = 0.03
 
 [compare]
 bins = 12
@@ -135,7 +136,7 @@ def test_one_command_goes_from_atoms_to_free_energies(folder):
     record = json.loads((found / "comparison.json").read_text())["ensembles"]
     assert record["trajectory"]["jensen_shannon"] == 0.0
     own = record["streamed"]
-    assert own["jensen_shannon"] < 0.02  # turns are free
+    assert own["jensen_shannon"] < 0.04  # turns are free
     share, error = own["populations"]["right"]
     assert abs(share - 0.5) < 4 * error + 0.1
     assert max(own["bonds_jensen_shannon"]) < 0.05
@@ -198,3 +199,16 @@ def test_mistakes_are_named(tmp_path, trajectory, capsys, old, new, words):
     (tmp_path / "run.toml").write_text(CONFIG.replace(old, new, 1))
     assert run(tmp_path / "run.toml") == 2
     assert words in capsys.readouterr().err
+
+
+def test_options_and_template_are_those_of_the_code(tmp_path, capsys):
+    assert run("--options") == 0
+    text = capsys.readouterr().out
+    for words in ('[models.NAME] kind = "inducing"', "weights_key  (text)", "lists of integers"):
+        assert words in text
+    assert run("--template") == 0
+    (tmp_path / "run.toml").write_text(capsys.readouterr().out)
+    config = read_config(tmp_path / "run.toml")
+    assert [each.kind for each in config.models.values()] == ["two_layers", "single", "network"]
+    assert run() == 2
+    assert "--template" in capsys.readouterr().err
