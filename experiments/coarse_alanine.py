@@ -239,7 +239,8 @@ def timing(options) -> None:
         if options.peer_python:
             peer = [sgdml(options, systems, left, index) for index in batches]
             seconds["sgdml"] = float(np.mean([p["cpu_s"] for p in peer]))
-            entry["peer"] = {k: float(np.mean([p[k] for p in peer])) for k in peer[0]}
+            shared = set.intersection(*(set(p) for p in peer))
+            entry["peer"] = {k: float(np.mean([p[k] for p in peer])) for k in sorted(shared)}
             entry["ratio_to_sgdml"] = seconds["iterative"] / seconds["sgdml"]
         record[str(size)] = entry
         print(size, json.dumps(entry, indent=1), flush=True)

@@ -716,6 +716,7 @@ def test_help_documents_every_option(capsys):
         "relax",
         "modes",
         "phonons",
+        "coarse-grain",
         "info",
     ):
         with pytest.raises(SystemExit) as stop:

@@ -40,7 +40,7 @@ from jaxff.coarse.sampling import (
     sizes,
 )
 from jaxff.coarse.search import descend
-from jaxff.coarse.selection import Parts, Score, best, cross_validate, decompose, scan
+from jaxff.coarse.selection import Parts, Score, best, cross_validate, decompose, regularize, scan
 
 __all__ = [
     "Bagged",
@@ -79,6 +79,7 @@ __all__ = [
     "normal_equations",
     "optimal_force_map",
     "predict_forces",
+    "regularize",
     "repulsion",
     "restore",
     "rigid_pairs",

@@ -14,6 +14,7 @@ from jaxff.coarse.network import fit_network
 from jaxff.coarse.priors import fit_prior, restore, subtract
 from jaxff.coarse.sampling import Fold, block_folds, cells, draw, sizes
 from jaxff.coarse.sections import Inducing, Model, Network, Single, TwoLayers
+from jaxff.coarse.selection import regularize
 from jaxff.data.dataset import Dataset
 from jaxff.descriptors import chiral_distances, inverse_distances
 from jaxff.kernels import Kernel, matern52
@@ -133,21 +134,31 @@ def _hyper(lengthscale: float) -> Mapping[str, Any]:
     return {"lengthscale": lengthscale}
 
 
+_BEGIN, _TRIED = 0.1, 16
+"""Where a search for the regularization begins, and models of the ensembles it compares."""
+
+
 def _two_layers(asked: TwoLayers, config: Config, task: Task, progress: Any) -> Fitted:
     kernel = _kernel(asked, config)
     above = asked.lengthscale if asked.second_lengthscale is None else asked.second_lengthscale
     systems, forces, occupied = _training(task)
     size = sizes(len(forces), batch=asked.batch, batches=asked.batches, second=asked.second)
+    second = Layer(kernel, _hyper(above), asked.second_regularization)
+    first = Layer(kernel, _hyper(asked.lengthscale), asked.regularization or _BEGIN)
+    if asked.regularization is None:
+        first, _ = regularize(
+            first, second, systems, forces, occupied, block_folds(len(forces), 3)[:1],
+            batch=size.batch, batches=min(_TRIED, size.batches), second=size.second,
+            seed=config.seed, prior=task.prior,
+        )  # fmt: skip
     made = fit_two_layers(
-        systems, forces, occupied,
-        Layer(kernel, _hyper(asked.lengthscale), asked.regularization),
-        Layer(kernel, _hyper(above), asked.second_regularization),
-        sizes=size, seed=config.seed, prior=task.prior,
+        systems, forces, occupied, first, second, sizes=size, seed=config.seed, prior=task.prior,
         progress=lambda models: progress(models / size.batches),
     )  # fmt: skip
     bagged = made.bagged
     report = {
         **size._asdict(),
+        "regularization": first.regularization,
         "seconds_per_batch": float(np.median(bagged.seconds)),
         "iterations_of_batches": float(np.mean(bagged.iterations)),
         "iterations_of_second": int(made.info.iterations),

@@ -209,7 +209,8 @@ def noise_ratio(forces: Float[np.ndarray, "..."], noise: float, share: float = 1
     mean forces of the variance that the noise leaves. That is where a search begins, not where it
     ends: a kernel that expects as much in directions that hold no mean force, such as bonds whose
     prior is subtracted, wants far less. Held-out folds tell: :func:`jaxff.coarse.descend` goes on
-    from here, and :func:`jaxff.coarse.fit_inducing` without a regularization does so itself.
+    from here, as :func:`jaxff.coarse.regularize` and, by itself,
+    :func:`jaxff.coarse.fit_inducing` do.
 
     A model that is averaged with others is to be regularised as all frames together would be, by
     ``share``, the part of them that it sees. This holds for any regularization.

@@ -129,8 +129,8 @@ class Model:
 class TwoLayers(Model):
     """An ensemble, and one model of its mean forces."""
 
-    regularization: float = 0.1
-    """Of the first layer, relative to the mean diagonal of the kernel matrix."""
+    regularization: float | None = None
+    """Of the first layer, relative to the mean diagonal of the kernel matrix; unless said, that of the least error on a third of the training frames."""  # noqa: E501
     second_lengthscale: float | None = None
     """Of the second layer; that of the first unless said otherwise."""
     second_regularization: float = 1e-3

@@ -15,6 +15,7 @@ Reference:
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,12 +23,13 @@ import numpy as np
 from jaxff.coarse.ensemble import Layer, bag, predict_forces
 from jaxff.coarse.priors import subtract
 from jaxff.coarse.sampling import Fold, check_occupied, draw, draw_batches, sizes
+from jaxff.coarse.search import descend
 from jaxff.numerics import select
 from jaxff.potential import Bound
 from jaxff.system import System
 from jaxff.types import Float, Int
 
-__all__ = ["Parts", "Score", "best", "cross_validate", "decompose", "scan"]
+__all__ = ["Parts", "Score", "best", "cross_validate", "decompose", "regularize", "scan"]
 
 
 class Score(NamedTuple):
@@ -160,6 +162,42 @@ def scan(
         Score(i, j, **dict(zip(names, np.array(rows).T, strict=True)), models=batches)
         for (i, j), rows in found.items()
     ]
+
+
+def regularize(
+    first: Layer,
+    second: Layer,
+    systems: System,
+    forces: Any,
+    occupied: Int[np.ndarray, " frames"],
+    folds: Sequence[Fold],
+    **options: Any,
+) -> tuple[Layer, dict[float, float]]:
+    """The first layer with the regularization of least held-out error of the second.
+
+    It is searched for downhill from that of ``first``, see :func:`jaxff.coarse.descend`. All are
+    fitted to the same batches, so that a few tell which is better.
+
+    Args:
+        first: First layer, and where to begin.
+        second: Second layer.
+        systems: Stack of frames.
+        forces: Forces on the beads at each instant, eV/Å.
+        occupied: Cell of each frame.
+        folds: See :func:`scan`.
+        options: Of :func:`scan`: ``batch``, ``batches``, ``second``, ``held_out``, ``seed``,
+            ``prior``.
+
+    Returns:
+        The layer, and errors in (eV/Å)² by regularization.
+    """
+
+    def error(value: float) -> float:
+        tried = replace(first, regularization=value)
+        return scan([tried], [second], systems, forces, occupied, folds, **options)[0].error
+
+    errors = descend(error, first.regularization)
+    return replace(first, regularization=min(errors, key=lambda value: errors[value])), errors
 
 
 def best(scores: Sequence[Score]) -> Score:

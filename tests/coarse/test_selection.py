@@ -6,7 +6,7 @@ import pytest
 from coarse.noisy import NOISE, dimers, double_well
 from jaxff.coarse import block_folds, cells
 from jaxff.coarse.ensemble import Layer, predict_forces
-from jaxff.coarse.selection import best, cross_validate, decompose, scan
+from jaxff.coarse.selection import best, cross_validate, decompose, regularize, scan
 from jaxff.descriptors import inverse_distances
 from jaxff.kernels import Kernel, matern52
 from jaxff.numerics import select
@@ -78,3 +78,18 @@ def test_a_single_layer_is_the_baseline(trajectory):
     model, _ = layer(0.3, 0.03).fit(select(pick, folds[0].train), forces[folds[0].train])
     left = predict_forces(model, pick)[folds[0].held_out] - forces[folds[0].held_out]
     np.testing.assert_allclose(errors[0], np.mean(left**2))
+
+
+def test_the_regularization_is_found_from_either_side(trajectory):
+    systems, forces, occupied = trajectory
+    shared = {"batch": BATCH, "batches": 6, "second": 60, "held_out": 500}
+    found = []
+    for begin in (1e-7, 1e3):
+        made, errors = regularize(
+            layer(0.3, begin), layer(0.3, SECOND), systems, forces, occupied,
+            block_folds(1500, 2)[:1], **shared,
+        )  # fmt: skip
+        assert made.regularization == min(errors, key=lambda value: errors[value])
+        assert errors[made.regularization] < 0.98 * errors[begin]
+        found.append(made.regularization)
+    assert abs(np.log10(found[0] / found[1])) <= 1.0
