@@ -392,7 +392,7 @@ def subset(folder: Path, count: int) -> None:
                         for chain, index in zip(chains, picked, strict=True)])
         for name in ("R", "F")
     )  # fmt: skip
-    np.savez(
+    np.savez_compressed(
         HERE / "beads.npz", type="d", name="alanine dipeptide, 6 beads",
         theory="Amber ff99SB-ILDN, OBC2", r_unit="Ang", e_unit="kJ/mol",
         z=np.array([6, 7, 6, 6, 6, 7]), R=places.astype(np.float32), F=forces.astype(np.float32),
