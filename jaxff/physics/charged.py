@@ -205,10 +205,10 @@ def _fixed_charges(elements: tuple[int, ...]) -> Potential:
     return Potential(init, apply, spec=Spec("fixed_charges", {"elements": list(elements)}))
 
 
-def _nothing(key: Any = None, system: Any = None, neighbors: Any = None) -> Params:
+def _nothing(key: Any = None, system: Any = None, neighbors: Any = None, **named: Any) -> Params:
     """There are no parameters."""
     del key, system, neighbors
-    return {}
+    return named_parameters(named, ())
 
 
 def _charges(given: Outputs | None, system: System, name: str) -> Array:

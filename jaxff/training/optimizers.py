@@ -108,10 +108,10 @@ def _joined(inner: Any) -> Any:
     def init(params: Params) -> Any:
         return inner.init(_join(params))
 
-    def update(gradient: Params, state: Any, params: Params = None, **_: Any) -> Any:
+    def update(updates: Params, state: Any, params: Params = None, **_: Any) -> Any:
         own = None if params is None else _join(params)
-        changes, state = inner.update(_join(gradient), state, own)
-        return _cut(changes, gradient), state
+        changes, state = inner.update(_join(updates), state, own)
+        return _cut(changes, updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
