@@ -175,10 +175,12 @@ def _simulate(config: Config, folder: Folder, beads: Dataset, prepared: Task) ->
         folder.require(name, _wanted(config, name, beads), (f"{name}.safetensors",))
         potential, params = io.load(folder.path / f"{name}.safetensors")
         with progress(f"simulating {name}", 1.0) as bar:
-            places = simulate(
-                config, bind(potential, params), prepared, beads.metadata["masses"], bar
-            )
-        arrays = {"R": places.astype(np.float32), "z": beads.numbers}
+            model, masses = bind(potential, params), beads.metadata["masses"]
+            try:
+                places = simulate(config, model, prepared, masses, bar)
+            except FloatingPointError as error:
+                raise FloatingPointError(f"[models.{name}]: {error}") from error
+        arrays = {"R": places, "z": beads.numbers}
         write_archive(folder.path / f"{target}.npz", arrays)
         folder.note(target, wanted, {"replicas": places.shape[0], "frames": places.shape[1]})
         say(f"{name}: {places.shape[0]} replicas of {places.shape[1]} frames")

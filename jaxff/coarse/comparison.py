@@ -40,7 +40,7 @@ def simulate(
         progress: Called with the share that is done.
 
     Returns:
-        Positions in Å, without the start that is discarded.
+        Positions in Å in single precision, without the start that is discarded.
 
     Raises:
         ValueError: If there are more replicas than frames.
@@ -51,21 +51,21 @@ def simulate(
         raise ValueError("a simulation needs a section [simulate]")
     train = task.fold.train
     index = train[draw(task.occupied[train], asked.replicas, np.random.default_rng(config.seed))]
-    done = 0
+    parts: list[np.ndarray] = []
 
-    def tell(part: dynamics.Trajectory) -> None:
-        nonlocal done
-        done += part.positions.shape[1] * asked.every
+    def keep(part: dynamics.Trajectory) -> None:
+        parts.append(np.asarray(part.positions, np.float32))  # of all that a frame holds
         if progress is not None:
-            progress(min(1.0, done / asked.steps))
+            progress(part.restart.step / asked.steps)
 
-    found = dynamics.run(
+    dynamics.run(
         model, select(task.systems, index), ensemble=_dynamics(config, asked),
         steps=asked.steps, every=asked.every, chunk=_CHUNK, masses=np.array(asked.masses or masses),
-        key=jax.random.key(config.seed), progress=tell,
+        key=jax.random.key(config.seed), progress=keep,
+        keep_frames=False,
     )  # fmt: skip
-    first = int(np.ceil(asked.discard * found.positions.shape[1]))
-    return np.asarray(found.positions[:, first:])
+    places = np.concatenate(parts, axis=1)
+    return places[:, int(np.ceil(asked.discard * places.shape[1])) :]
 
 
 def _dynamics(config: Config, asked: Simulate) -> dynamics.Ensemble:

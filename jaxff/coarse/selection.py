@@ -165,8 +165,8 @@ def scan(
 
 
 def regularize(
-    first: Layer,
-    second: Layer,
+    below: Layer,
+    above: Layer,
     systems: System,
     forces: Any,
     occupied: Int[np.ndarray, " frames"],
@@ -175,12 +175,12 @@ def regularize(
 ) -> tuple[Layer, dict[float, float]]:
     """The first layer with the regularization of least held-out error of the second.
 
-    It is searched for downhill from that of ``first``, see :func:`jaxff.coarse.descend`. All are
+    It is searched for downhill from that of ``below``, see :func:`jaxff.coarse.descend`. All are
     fitted to the same batches, so that a few tell which is better.
 
     Args:
-        first: First layer, and where to begin.
-        second: Second layer.
+        below: First layer, and where to begin.
+        above: Second layer.
         systems: Stack of frames.
         forces: Forces on the beads at each instant, eV/Å.
         occupied: Cell of each frame.
@@ -193,11 +193,11 @@ def regularize(
     """
 
     def error(value: float) -> float:
-        tried = replace(first, regularization=value)
-        return scan([tried], [second], systems, forces, occupied, folds, **options)[0].error
+        tried = replace(below, regularization=value)
+        return scan([tried], [above], systems, forces, occupied, folds, **options)[0].error
 
-    errors = descend(error, first.regularization)
-    return replace(first, regularization=min(errors, key=lambda value: errors[value])), errors
+    errors = descend(error, below.regularization)
+    return replace(below, regularization=min(errors, key=lambda value: errors[value])), errors
 
 
 def best(scores: Sequence[Score]) -> Score:
