@@ -53,6 +53,7 @@ class SpookyNet(nn.Module):
     directions: Any
     outputs: Sequence[str]
     max_number: int
+    zero_start: bool = True
 
     @nn.compact
     def __call__(self, system: System, graphs: tuple[Graph, ...]) -> dict[str, Array]:
@@ -63,9 +64,9 @@ class SpookyNet(nn.Module):
         lengths = jnp.where(edges.distances == 0.0, 1.0, edges.distances)[:, None]
         first, second = harmonics(edges.vectors / lengths)
         shapes = computed_once(first), computed_once(second)
-        x = elements = NuclearEmbedding(self.features, self.max_number, name="nuclei")(
-            system.numbers
-        )
+        x = elements = NuclearEmbedding(
+            self.features, self.max_number, self.zero_start, name="nuclei"
+        )(system.numbers)
         self.sow("intermediates", "nuclei_embedded", elements)
         for name in self.totals:
             share = ElectronicEmbedding(name, self.residuals, name=name)(system, elements)
@@ -124,6 +125,7 @@ def spookynet(
     dispersion_tables: Any = None,
     outputs: Sequence[str] = (),
     max_number: int = LAST,
+    zero_start: bool = True,
     dtype: Any = "float32",
 ) -> Potential:
     r"""SpookyNet, for molecules and crystals of any charge and spin.
@@ -144,7 +146,7 @@ def spookynet(
 
     Nonlocal attention is not size-consistent: what it gives to an atom is a mean over the
     structure, so that molecules at any distance know of each other. Weights start orthogonal; those
-    of embeddings of elements, and those that lead out of a block, start at zero. In training the
+    that lead out of a block, and embeddings of elements, start at zero. In training the
     last modules are left out at random, of each structure by itself; in all else they count.
 
     Args:
@@ -175,6 +177,8 @@ def spookynet(
         dispersion_tables: Reference data of D4 other than :func:`jaxff.physics.d4_tables`.
         outputs: Besides the above ``"features"``, the sum of what the modules give.
         max_number: Highest atomic number; others give NaN.
+        zero_start: Whether embeddings of elements start at zero, as published. All atoms are alike
+            then, and the first thousand steps of a training tell them apart.
         dtype: Precision of the network.
 
     Raises:
@@ -202,7 +206,7 @@ def spookynet(
     totals = uses(charge_embedding, spin_embedding)
     module = SpookyNet(
         cutoff, features, radial_functions, modules, residuals, keep_last_module, totals,
-        nonlocal_attention != "none", drawn, asked, max_number,
+        nonlocal_attention != "none", drawn, asked, max_number, zero_start,
     )  # fmt: skip
     random = modules > 1 and keep_last_module < 1.0
     network = from_linen(module, (cutoff,), dtype=jnp.dtype(dtype), random=random)
@@ -254,6 +258,7 @@ def spookynet(
         else tables._asdict(),
         "outputs": asked,
         "max_number": max_number,
+        "zero_start": zero_start,
         "dtype": dtype_name(dtype),
     }  # fmt: skip
     return Potential(

@@ -50,6 +50,10 @@ def orthogonal_parts(parts: int) -> Callable[..., Array]:
     return init
 
 
+def _uniform(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:
+    return jax.random.uniform(key, shape, dtype, -(3.0**0.5), 3.0**0.5)
+
+
 class Swish(nn.Module):
     r"""Generalised swish :math:`\alpha\,x\,\sigma(\beta x)`, both parameters trained per feature.
 
@@ -123,23 +127,25 @@ def Branches(number: int, count: int, name: str, zero: bool = False) -> Any:
 class NuclearEmbedding(nn.Module):
     """A free vector per element, and a linear map of its electron configuration.
 
-    Both start at zero; what elements that are alike learn is alike.
+    What elements that are alike learn is alike.
 
     Attributes:
         features: Length of the vectors.
         max_number: Last atomic number, at most 86.
+        zero: Whether both start at zero, else uniform of variance one, and orthogonal.
     """
 
     features: int
     max_number: int
+    zero: bool = True
 
     @nn.compact
     def __call__(self, numbers: Int[Array, " atoms"]) -> Float[Array, "atoms features"]:
         """Vectors of the atoms; NaN beyond the last element."""
         shape = (self.max_number + 1, self.features)
-        free = self.param("elements", nn.initializers.zeros, shape)
+        free = self.param("elements", nn.initializers.zeros if self.zero else _uniform, shape)
         known = jnp.asarray(configurations()[: self.max_number + 1], free.dtype)
-        table = free + linear(self.features, "electrons", zero=True)(known)
+        table = free + linear(self.features, "electrons", zero=self.zero)(known)
         return jnp.take(table, numbers, axis=0, mode="fill", fill_value=jnp.nan)
 
 

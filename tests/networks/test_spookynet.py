@@ -109,6 +109,15 @@ def test_far_fragments_know_each_other_by_attention_only(attention):
     assert gap < 1e-12 if attention == "none" else gap > 1e-4
 
 
+def test_elements_may_differ_from_the_start():
+    potential = spookynet(3.0, **TINY | NETWORK_ALONE | {"features": 64}, zero_start=False)
+    system = molecule(0, 4, charge=0.0, spin=0.0)
+    params = potential.init(KEY, system, neighbor_list(3.0).allocate(system))["network"]["nuclei"]
+    np.testing.assert_allclose(np.std(params["elements"]), 1.0, atol=0.05)
+    kernel = np.asarray(params["electrons"]["kernel"])
+    np.testing.assert_allclose(kernel @ kernel.T, np.eye(len(kernel)), atol=1e-6)
+
+
 def test_weights_start_as_published():
     """Orthogonal, but zero where embeddings begin and blocks end: all atoms are alike at first."""
     options = TINY | NETWORK_ALONE | {"features": 6}
