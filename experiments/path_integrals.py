@@ -83,12 +83,13 @@ def settled(series):
 
 
 def ours(energy_fn, system, beads, options):
+    ensemble = dynamics.path_integral(TIMESTEP, options.temperature, centroid_time=CENTROID)
+    named = {"ensemble": ensemble, "replicas": beads, "every": EVERY, "chunk": 2000}
+    first = dynamics.run(
+        energy_fn, system, steps=min(2000, options.steps), key=jax.random.key(beads), **named
+    )  # compiles
     start = time.process_time()
-    run = dynamics.run(
-        energy_fn, system, replicas=beads, steps=options.steps, every=EVERY, chunk=2000,
-        ensemble=dynamics.path_integral(TIMESTEP, options.temperature, centroid_time=CENTROID),
-        key=jax.random.key(beads),
-    )  # fmt: skip
+    run = dynamics.run(energy_fn, system, steps=options.steps, restart=first.restart, **named)
     seconds = time.process_time() - start
     energies = analysis.quantum_energies(run, options.temperature)
     radius = analysis.radius_of_gyration(run) ** 2

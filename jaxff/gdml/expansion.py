@@ -27,6 +27,7 @@ import jax.numpy as jnp
 
 from jaxff.gdml import fourier
 from jaxff.gdml.labels import Adjoint, adjoint, moved, squares, value_weights
+from jaxff.gdml.orbits import invariant_center
 from jaxff.kernels.algebra import Scaled, Sum, part
 from jaxff.kernels.base import BaseKernel
 from jaxff.kernels.kernel import Kernel
@@ -168,7 +169,7 @@ def assemble_for(
     """
     if kernel.translations is None:
         return assemble(features, weights, energy_weights)
-    center = fourier.invariant_center(kernel, features)
+    center = invariant_center(kernel, jnp.mean(features, axis=0))
     expansion = assemble(features, weights, energy_weights, center=center)
     return expansion | fourier.transformed(kernel, expansion["features"], weights)
 

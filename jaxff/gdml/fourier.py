@@ -16,7 +16,6 @@ tiny fast Fourier transforms.
 import functools
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,7 +23,7 @@ from jaxff.kernels.abelian import cycle_length, elements, frequencies, orbits
 from jaxff.kernels.kernel import Kernel
 from jaxff.types import Array, Float
 
-__all__ = ["block", "invariant_center", "is_transformed", "transformed"]
+__all__ = ["block", "is_transformed", "transformed"]
 
 
 class _Layout(NamedTuple):
@@ -38,7 +37,6 @@ class _Layout(NamedTuple):
         characters: Real characters and pairs of cosines and minus sines, ``(frequency, t)``.
         real: How many of them are real.
         scale: Factors ``(frequency, o)`` that make the transpose the inverse, and weigh the orbits.
-        classes: Class of each feature under the whole group, ``(d,)``.
     """
 
     members: np.ndarray
@@ -48,7 +46,6 @@ class _Layout(NamedTuple):
     characters: np.ndarray
     real: int
     scale: np.ndarray
-    classes: np.ndarray
 
 
 @functools.lru_cache(maxsize=16)
@@ -56,7 +53,6 @@ def _layout(kernel: Kernel) -> _Layout:
     generators, permute = kernel.translations, getattr(kernel.descriptor, "permute", None)
     assert generators is not None
     assert permute is not None
-    assert kernel.feature_permutations is not None
     translations = elements(generators)
     found = orbits(permute(translations))
     order = len(translations)
@@ -70,7 +66,6 @@ def _layout(kernel: Kernel) -> _Layout:
     pairs = np.stack([np.cos(half), -np.sin(half)], axis=1).reshape(-1, order)
     characters = np.concatenate([np.cos(real), pairs])
     counted = np.where(np.arange(order) < len(real), 1.0, 2.0) / order
-    classes = np.unique(kernel.feature_permutations.min(axis=0), return_inverse=True)[1]
     return _Layout(
         found.members.T,
         queries,
@@ -79,21 +74,12 @@ def _layout(kernel: Kernel) -> _Layout:
         characters,
         len(real),
         counted[:, None] * found.weights,
-        classes.ravel(),
     )
 
 
 def is_transformed(expansion: dict[str, Any]) -> bool:
     """Whether an expansion holds its references as spectra."""
     return "spectra_pairs" in expansion
-
-
-def invariant_center(kernel: Kernel, features: Float[Array, "N D"]) -> Float[Array, " D"]:
-    """Mean features, averaged over the group: centred features permute as the features do."""
-    classes = _layout(kernel).classes
-    counts = np.bincount(classes)
-    sums = jax.ops.segment_sum(jnp.mean(features, axis=0), classes, len(counts))
-    return (sums / counts)[classes]
 
 
 def transformed(

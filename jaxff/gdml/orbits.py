@@ -101,12 +101,18 @@ def _orbit(group: np.ndarray, number: dict[bytes, int], opposite: np.ndarray, fi
 
 def invariant_center(kernel: Kernel, center: Float[Array, " D"]) -> Float[Array, " D"]:
     """Features averaged over the group: differences from them permute as the features do."""
+    classes, counts = _classes(kernel)
+    return (jax.ops.segment_sum(center, classes, len(counts)) / counts)[classes]
+
+
+@functools.lru_cache(maxsize=16)
+def _classes(kernel: Kernel) -> tuple[np.ndarray, np.ndarray]:
+    """Which features the group exchanges, and how many of each class there are."""
     permutations = kernel.feature_permutations
     assert permutations is not None
-    _, classes, counts = np.unique(
-        permutations.min(axis=0), return_inverse=True, return_counts=True
-    )
-    return (jax.ops.segment_sum(center, classes, len(counts)) / counts)[classes]
+    first = permutations.min(axis=0)
+    _, classes, counts = np.unique(first, return_inverse=True, return_counts=True)
+    return classes.ravel(), counts
 
 
 @partial(jax.jit, static_argnums=0)
