@@ -1,6 +1,6 @@
 """All-atom alanine dipeptide in implicit solvent: positions and forces for coarse graining.
 
-    python experiments/alanine_dipeptide/generate.py FOLDER --frames 40000 --workers 2
+    python experiments/alanine_dipeptide/generate.py FOLDER --frames 40000 --seed 5 --workers 2
     python experiments/alanine_dipeptide/generate.py FOLDER --subset
 
 Amber ff99SB-ILDN with the implicit solvent OBC2 at 300 K, no constraints, time step 1 fs, on
