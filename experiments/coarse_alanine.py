@@ -7,12 +7,12 @@ FOLDER holds the trajectory of ``alanine_dipeptide/generate.py``, or is a file o
 forces (``alanine_dipeptide/beads.npz``, too short for more than a trial).
 
 ``curves``: kernel models in two layers, by inducing frames, a PaiNN network, and the baselines of a
-single kernel model (of one batch, and of as many frames as the second layer has), all with the same
+single kernel model (of one batch, and of three times as many frames), all with the same
 prior, fitted to so many frames at equal distances of the parts that a fold leaves, simulated by
 overdamped Langevin dynamics from these frames, and compared with all of the trajectory, reweighted.
 The record, ``coarse_alanine.json``, grows fit by fit: a run that is interrupted goes on.
 
-``timing``: ten batches of 200 and 500 frames in turns, by conjugate gradients at the level of the
+``timing``: ten batches of 200 and 500 frames each, by conjugate gradients at the level of the
 noise, and dense by ``sgdml`` at the regularization of the paper (1e-15, at which a matrix with six
 motions that cost nothing is positive definite but for rounding) and by ``jaxff`` at 1e-10, relative
 to its mean diagonal; how far the average forces of the two ensembles are apart, beside their
@@ -61,7 +61,7 @@ STATES = {
 }  # fmt: skip
 SINGLE = {"kind": "single", "regularization": 0.1}
 MODELS = {
-    "two layers": sections.TwoLayers("two_layers", regularization=0.1, batches=200),
+    "two layers": sections.TwoLayers("two_layers", regularization=0.1, batches=200, second=1000),
     "inducing frames": sections.Inducing("inducing", inducing=300),
     "PaiNN": sections.Network(
         "network", network={"name": "painn", "cutoff": 8.0}, steps=20_000, batch_size=128
