@@ -32,20 +32,37 @@ _INITIAL_DECAY = 0.5 / units.BOHR  # 1/Å
 _NO_SHARE = 1e-8  # keeps structures without atoms finite
 
 
+@jax.custom_batching.sequential_vmap
+def _orthogonal_square(normal: Float[Array, "rows columns"]) -> Float[Array, "rows columns"]:
+    """Q of the QR decomposition, whose R has a positive diagonal; rows are not fewer than columns.
+
+    One after another also under ``jax.vmap``: several decompositions of batches in one program wait
+    for each other for ever on CPUs with few threads (jax 0.10.1).
+    """
+    q, r = jnp.linalg.qr(normal)
+    return q * jnp.where(jnp.diag(r) < 0, -1.0, 1.0).astype(q.dtype)
+
+
+def _orthogonal(key: Array, shape: tuple[int, int], dtype: Any = float) -> Array:
+    rows, columns = shape
+    normal = jax.random.normal(key, (max(shape), min(shape)), dtype)
+    q = _orthogonal_square(normal)
+    return q if rows >= columns else q.T
+
+
 def linear(features: int, name: str, use_bias: bool = False, zero: bool = False) -> nn.Dense:
     """An affine map that starts orthogonal, or at zero."""
-    start = nn.initializers.zeros if zero else nn.initializers.orthogonal()
+    start = nn.initializers.zeros if zero else _orthogonal
     return nn.Dense(features, use_bias=use_bias, kernel_init=start, name=name)
 
 
 def orthogonal_parts(parts: int) -> Callable[..., Array]:
     """Initializer of matrices side by side, each of which is orthogonal."""
-    one = nn.initializers.orthogonal()
 
     def init(key: Array, shape: tuple[int, int], dtype: Any = float) -> Array:
         size = (shape[0], shape[1] // parts)
         keys = jax.random.split(key, parts)
-        return jnp.concatenate([one(k, size, dtype) for k in keys], axis=1)
+        return jnp.concatenate([_orthogonal(k, size, dtype) for k in keys], axis=1)
 
     return init
 
