@@ -1,9 +1,9 @@
 r"""Hydrogen hops in palladium: classical against quantum, a model potential against kernels.
 
     python experiments/hydrogen_hopping.py profile
-    python experiments/hydrogen_hopping.py reference [--kelvin 400 500 600 800 1000] [--beads 1 16]
-        [--picoseconds 500] [--isotopes 1 2]
-    python experiments/hydrogen_hopping.py kernel [--sizes 10 20 50]
+    python experiments/hydrogen_hopping.py reference [--kelvin 400 500 600 800 1000] [--beads 1 8]
+        [--picoseconds 200] [--isotopes 1 2]
+    python experiments/hydrogen_hopping.py kernel [--sizes 10 20 50] [--lengthscale 4]
 
 32 palladium atoms in a cubic cell hold one hydrogen atom. ``profile``: least energies on the way
 from an octahedral site through the window to a tetrahedral one. ``reference``: diffusion by
@@ -59,7 +59,7 @@ METAL = {"A": 0.1746, "xi": 1.718, "p": 10.867, "q": 3.742, "r0": 3.887 / np.sqr
 HYDROGEN = {"B": 48.0, "rho": 0.3}  # eV, Å
 CONSTANT, ONSET, CUTOFF, REPEATS = 3.888, 4.95, 5.35, 2  # Å
 TIMESTEP, EVERY, CENTROID = 1.0, 10, 1000.0  # fs, steps, fs
-LENGTHSCALE, REGULARIZATION, TESTED = 4.0, 1e-10, 100
+REGULARIZATION, TESTED = 1e-10, 100
 SYMMETRIES = ("none", "translations", "full")
 
 
@@ -236,12 +236,12 @@ def kernels(energy_fn, options):
         potential = gdml.potential(Kernel(descriptor, matern52, *rows))
         for size in options.sizes:
             train, test = np.arange(size), np.arange(max(options.sizes), len(frames))
-            hyper = {"lengthscale": LENGTHSCALE}
+            hyper = {"lengthscale": options.lengthscale}
             params = potential.init(jax.random.key(0), part(train), hyper=hyper)
             begin = time.process_time()
             params, _ = gdml.fit(
                 potential, params, {"forces": labels["forces"][train]}, solver=solvers.auto(),
-                regularization=REGULARIZATION,
+                regularization=REGULARIZATION, relative=True,
             )  # fmt: skip
             spent = time.process_time() - begin
             params, _ = gdml.fit_constant(potential, params, labels["energy"][train])
@@ -260,7 +260,10 @@ def kernels(energy_fn, options):
                 "profile_ev": way, "cpu_s_fit": spent,
             })  # fmt: skip
             print(json.dumps(found[-1]), flush=True)
-    return {"kelvin": options.kelvin[-1], "group": str(group), "fits": found}
+    return {
+        "kelvin": options.kelvin[-1], "group": str(group), "lengthscale": options.lengthscale,
+        "fits": found,
+    }  # fmt: skip
 
 
 def draw(record, path):
@@ -303,10 +306,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("stages", nargs="+", choices=["profile", "reference", "kernel"])
     parser.add_argument("--kelvin", type=float, nargs="+", default=[400, 500, 600, 800, 1000])
-    parser.add_argument("--beads", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--beads", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--isotopes", type=int, nargs="+", default=[1], choices=[1, 2])
-    parser.add_argument("--picoseconds", type=float, default=500.0)
+    parser.add_argument("--picoseconds", type=float, default=200.0)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 20, 50])
+    parser.add_argument("--lengthscale", type=float, default=4.0, help="of the kernels, in 1/Å")
     parser.add_argument("--record", type=Path, default=HERE.with_suffix(".json"))
     options = parser.parse_args()
     record = json.loads(options.record.read_text()) if options.record.exists() else {}
