@@ -297,7 +297,8 @@ def draw(record, path):
         )  # fmt: skip
     right.set(yscale="log", xlabel="1000 K / T", ylabel="diffusion / cm²/s")
     for axes in (left, right):
-        axes.legend(frameon=False, fontsize=8)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8)
         canvas.tidy(axes)
     canvas.save(path, figure, dpi=110)
 
