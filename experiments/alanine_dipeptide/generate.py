@@ -14,14 +14,15 @@ variational enhanced sampling (towards a uniform φ, then scaled down). Forces a
 It is a function of the beads C, N, CA, CB, C, N, at which mean forces are the same with and without
 it; averages over frames need their ``weights``, exp(bias/kT).
 
-``--subset`` writes the six beads of 2000 frames, and what the trajectory is and how it was checked,
-beside this script.
+``--subset`` writes the six beads of 2000 frames, with forces of the map of least noise, and what
+the trajectory is and how it was checked, beside this script.
 
 References: Hornak et al., Proteins 65, 712 (2006), doi:10.1002/prot.21123 and Lindorff-Larsen et
 al., Proteins 78, 1950 (2010), doi:10.1002/prot.22711 (force field); Onufriev, Bashford & Case,
 Proteins 55, 383 (2004), doi:10.1002/prot.20033 (solvent); Valsson & Parrinello, Phys. Rev. Lett.
 113, 090601 (2014), doi:10.1103/PhysRevLett.113.090601 (bias); Zhang et al., J. Phys. Chem. A 123,
-6056 (2019), doi:10.1021/acs.jpca.9b02771 (integrator).
+6056 (2019), doi:10.1021/acs.jpca.9b02771 (integrator); Krämer et al., J. Phys. Chem. Lett. 14, 3970
+(2023), doi:10.1021/acs.jpclett.3c00444 (forces of beads).
 """
 
 from __future__ import annotations
@@ -380,18 +381,31 @@ def visits(chains: list[dict[str, np.ndarray]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def force_map(forces: np.ndarray) -> np.ndarray:
+    """Force of a bead: that of its atom, and the others' as makes it least in the mean square.
+
+    No bond is rigid and beads are single atoms, so that any coefficients of the others will do.
+    """
+    others = [i for i in range(len(ELEMENTS)) if i not in BEADS]
+    given, wanted = (
+        np.swapaxes(forces[:, index], 1, 2).reshape(-1, len(index)) for index in (others, BEADS)
+    )
+    weights = np.eye(len(ELEMENTS))[list(BEADS)]
+    weights[:, others] = -np.linalg.lstsq(given, wanted, rcond=None)[0].T
+    return weights
+
+
 def subset(folder: Path, count: int) -> None:
     """Six beads of some frames at equal intervals of the chains, and the record."""
     made = json.loads((folder / "settings.json").read_text())
     chains = read(folder)
-    weights = np.eye(len(ELEMENTS))[list(BEADS)]
-    # The force on a bead: that of its atom. No bond is rigid, so that the slice is consistent.
+    weights = force_map(np.concatenate([chain["F"].astype(np.float64) for chain in chains]))
     picked = [np.linspace(0, len(c["R"]) - 1, count // len(chains)).astype(int) for c in chains]
-    places, forces = (
-        np.concatenate([np.einsum("Ii,fix->fIx", weights, chain[name][index])
-                        for chain, index in zip(chains, picked, strict=True)])
+    places, atomic = (
+        np.concatenate([c[name][i] for c, i in zip(chains, picked, strict=True)])
         for name in ("R", "F")
-    )  # fmt: skip
+    )
+    places, forces = places[:, list(BEADS)], np.einsum("Ii,fix->fIx", weights, atomic)
     np.savez_compressed(
         HERE / "beads.npz", type="d", name="alanine dipeptide, 6 beads",
         theory="Amber ff99SB-ILDN, OBC2", r_unit="Ang", e_unit="kJ/mol",
@@ -403,7 +417,10 @@ def subset(folder: Path, count: int) -> None:
         "frames": [len(chain["R"]) for chain in chains],
         "cpu_hours": float(sum(chain["cpu_seconds"].sum() for chain in chains) / 3600.0),
         "checks": checked(chains, np.array(made["bias_kJ_per_mol"])), "visits": visits(chains),
-        "subset": len(places),
+        "subset": len(places), "force_map": weights.tolist(),
+        "mean_square_of_force_map_over_slice": float(
+            np.mean(forces**2) / np.mean(atomic[:, list(BEADS)] ** 2)
+        ),
     }  # fmt: skip
     (HERE / "record.json").write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
