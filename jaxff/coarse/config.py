@@ -40,7 +40,6 @@
 """
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -60,7 +59,7 @@ from jaxff.coarse.sections import (
     Variables,
 )
 from jaxff.training.models import build_model
-from jaxff.training.options import check_names, record
+from jaxff.training.options import check_names, read_toml, record
 
 __all__ = ["KINDS", "SECTIONS", "Config", "read_config"]
 
@@ -133,18 +132,8 @@ def read_config(path: str | os.PathLike) -> Config:
             one), is missing, or has a value of the wrong type.
         FileNotFoundError: If there is no such file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a TOML file: {error}") from error
-    content.setdefault("output", path.stem)
-    try:
-        return _config(content, path.resolve().parent)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    stem = Path(path).stem
+    return read_toml(path, lambda content, folder: _config({"output": stem, **content}, folder))
 
 
 def _config(content: dict[str, Any], folder: Path) -> Config:

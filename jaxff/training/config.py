@@ -38,7 +38,6 @@
 
 import json
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -53,7 +52,7 @@ from jaxff.training.loop import trainer
 from jaxff.training.losses import Loss, Term, weighted
 from jaxff.training.models import build_model
 from jaxff.training.optimizers import named_optimizer, named_schedule
-from jaxff.training.options import check_names, record, typed
+from jaxff.training.options import check_names, read_toml, record, typed
 from jaxff.training.run import Result
 from jaxff.training.sections import Data, Training
 
@@ -155,17 +154,7 @@ def read_config(path: str | os.PathLike) -> Config:
             one), a value has the wrong type, or something named there does not exist.
         FileNotFoundError: If there is no such file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a TOML file: {error}") from error
-    try:
-        return _config(content, path.resolve().parent)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    return read_toml(path, _config)
 
 
 def _config(content: dict[str, Any], folder: Path) -> Config:

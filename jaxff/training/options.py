@@ -2,17 +2,22 @@
 
 import ast
 import inspect
+import os
 import textwrap
+import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, Union
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, Union
 
 from jaxff.training.optimizers import nearest
 
-__all__ = ["Option", "alternatives", "check_names", "documented", "record", "typed"]
+__all__ = ["Option", "alternatives", "check_names", "documented", "read_toml", "record", "typed"]
+
+_Made = TypeVar("_Made")
 
 
 class Option(NamedTuple):
@@ -31,6 +36,30 @@ class Option(NamedTuple):
     default: Any
     text: str
     table: type | None
+
+
+def read_toml(path: str | os.PathLike, build: Callable[[dict[str, Any], Path], _Made]) -> _Made:
+    """What is made of the content of a configuration; all errors name the file.
+
+    Args:
+        path: A TOML file.
+        build: Makes it of the content and the folder of the file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no TOML, or ``build`` refuses it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a TOML file: {error}") from error
+    try:
+        return build(content, path.resolve().parent)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def record(kind: Any, content: Any, where: str) -> Any:
