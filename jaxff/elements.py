@@ -5,7 +5,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["atomic_numbers", "covalent_radii", "distinct_numbers", "formula", "symbols"]
+__all__ = [
+    "atomic_numbers",
+    "covalent_radii",
+    "distinct_numbers",
+    "formula",
+    "impossible_spin",
+    "symbols",
+]
 
 
 def symbols(numbers: Any) -> tuple[str, ...]:
@@ -50,6 +57,29 @@ def distinct_numbers(elements: Sequence[str | int] | str | int) -> tuple[int, ..
     if not numbers or len(set(numbers)) < len(numbers):
         raise ValueError(f"elements must be named once each, and at least one, got {listed}")
     return numbers
+
+
+def impossible_spin(numbers: Any, charge: Any, spin: Any) -> str | None:
+    """Why no system can have so many unpaired electrons; ``None`` if one can.
+
+    Unpaired electrons and electrons are both even or both odd, and the first are not more. Where
+    the charge or the spin is no whole number, which models accept, nothing is said.
+
+    Args:
+        numbers: Atomic numbers; 0 is no atom.
+        charge: Total charge in e.
+        spin: Number of unpaired electrons.
+    """
+    electrons, unpaired = float(np.sum(numbers)) - float(charge), float(spin)
+    if not (electrons.is_integer() and unpaired.is_integer()):
+        return None
+    if 0 <= unpaired <= electrons and (electrons - unpaired) % 2 == 0:
+        return None
+    return (
+        f"{formula(numbers)} of charge {float(charge):g} has {electrons:g} electrons, of which "
+        f"{unpaired:g} cannot be unpaired: check the charge and the number of unpaired electrons "
+        "(the multiplicity less one)"
+    )
 
 
 def formula(numbers: Any) -> str:

@@ -63,6 +63,8 @@ class System:
         structure: Any = None,
         structure_mask: Any = None,
     ):
+        _check_counts("atomic numbers", numbers)
+        _check_counts("the number of unpaired electrons", spin)
         positions = jnp.asarray(positions)
         if not jnp.issubdtype(positions.dtype, jnp.floating):
             raise TypeError(f"positions must be floating point (Å), got dtype {positions.dtype}")
@@ -129,6 +131,14 @@ class System:
     def replace(self, **fields: Any) -> "System":
         """A copy with some fields exchanged; shapes are trusted, as in a traced function."""
         return _new({**_fields(self), **fields})
+
+
+def _check_counts(name: str, values: Any) -> None:
+    """Refuse negative counts; arrays of JAX are trusted, which may be traced or far away."""
+    if values is None or any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(values)):
+        return
+    if np.any(np.asarray(values) < 0):
+        raise ValueError(f"{name} must not be negative, got {values}")
 
 
 def _field(name: str, value: Any, lead: tuple[int, ...], tail: tuple[int, ...], dtype: Any):

@@ -38,6 +38,8 @@ def test_fields_are_brought_to_shape_and_dtype():
         ({"numbers": [1.0, 1.0]}, TypeError, "numbers must be integers"),
         ({"numbers": [1, 1, 1]}, ValueError, "numbers must name every atom"),
         ({"numbers": np.ones((3, 2), int)}, ValueError, "one row for all or one per system"),
+        ({"numbers": [1, -8]}, ValueError, "atomic numbers must not be negative, got"),
+        ({"spin": -1.0}, ValueError, "unpaired electrons must not be negative, got -1.0"),
         ({"pbc": True}, ValueError, "pbc is given without a cell"),
         ({"cell": np.eye(2)}, ValueError, r"cell must have shape \(3, 3\)"),
         ({"cell": np.eye(3), "pbc": [True] * 2}, ValueError, r"pbc must have shape \(3,\)"),

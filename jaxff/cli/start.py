@@ -14,6 +14,7 @@ from jaxff import dynamics, report
 from jaxff.cli.console import say, warn
 from jaxff.cli.files import LoadedModel, Reading, kind, read_data, with_totals
 from jaxff.data import Dataset, extxyz, poscar
+from jaxff.elements import impossible_spin
 from jaxff.system import System
 from jaxff.vibrations import NormalModes, modes_of
 
@@ -75,6 +76,11 @@ def read_start(
     elif frame is None and len(data) > 1 and not quiet:
         warn(f"{data.source} was read without energies: starting from frame 0 (--frame)")
     system = jax.tree.map(lambda leaf: leaf[0], data[[chosen]].systems)
+    if {"charge", "spin"} <= model.potential.uses:
+        assert system.charge is not None  # check_atoms
+        assert system.spin is not None
+        if problem := impossible_spin(system.numbers, system.charge, system.spin):
+            warn(problem)
     return Start(system, data, chosen)
 
 

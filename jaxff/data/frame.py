@@ -74,6 +74,8 @@ def checked(frame: Frame, where: str) -> Frame:
     for name in ("charge", "spin"):
         if (value := getattr(frame, name)) is not None and not np.isfinite(value):
             raise ValueError(f"{where}: {name} must be a number, got {value}")
+    if frame.spin is not None and frame.spin < 0:
+        raise ValueError(f"{where}: the number of unpaired electrons is negative: {frame.spin}")
     values = {name: array[None] for name, array in labels.items()}
     if bad := invalid_frames(positions[None], values, None if cell is None else cell[None], pbc):
         raise ValueError(f"{where}: {', '.join(bad)}; repair it or leave the frame out")

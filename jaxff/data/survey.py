@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from jaxff.data.frame import Frame, checked
 from jaxff.data.frames import Frames, Source, where
 from jaxff.data.packing import Prepared, prepare
+from jaxff.elements import impossible_spin
 from jaxff.quantities import quantity
 
 __all__ = ["PreparedFrames", "Survey", "survey", "wanted_labels", "warn_of_digits"]
@@ -118,6 +119,7 @@ def survey(
     fields = {name: np.full(count, np.nan) for name in ("charge", "spin")}
     periodic, geometries = False, np.zeros(count, np.int64)
     elements: set[int] = set()
+    impossible: dict[int, str] = {}
     for index in range(count):
         item = prepared[index]
         frame = item.frame
@@ -132,6 +134,9 @@ def survey(
         for name, column in fields.items():
             if (value := getattr(frame, name)) is not None:
                 column[index] = value
+        totals = (column[index] for column in fields.values())
+        if {"charge", "spin"} <= uses and (problem := impossible_spin(frame.numbers, *totals)):
+            impossible[index] = problem
         if "energy" in frame.labels:
             offset = _offset(frame, reference, prepared.frames, index)
             energies[index] = float(frame.labels["energy"]) - offset
@@ -144,6 +149,13 @@ def survey(
                 f"({len(lacking)} of {count} frames lack it): say it in the file, or for all such "
                 f"frames by defaults={{{name!r}: 0.0}}"
             )
+    if impossible:
+        first = min(impossible)
+        warnings.warn(
+            f"{where(prepared.frames, first)}: {impossible[first]} ({len(impossible)} of {count} "
+            "frames)",
+            stacklevel=2,
+        )
     return Survey(
         sizes, pairs, most, present, energies, fields, periodic, geometries,
         tuple(sorted(elements)),

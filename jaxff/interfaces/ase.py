@@ -8,6 +8,7 @@ import copy
 import functools
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 
 from jaxff import io
 from jaxff.derivatives import observe
+from jaxff.elements import impossible_spin
 from jaxff.interfaces import sgdml
 from jaxff.neighbors import Neighbors, neighbor_list
 from jaxff.potential import EnergyFn, as_pytree, bind
@@ -344,6 +346,9 @@ def _fields(atoms: Atoms, uses: frozenset[str]) -> dict[str, Any]:
                 f"atoms.info has {key} = {value}, but this potential does not read it: remove it, "
                 "or use a potential that does"
             )
+    totals = (given["charge"], given["spin"])
+    if {"charge", "spin"} <= uses and (problem := impossible_spin(atoms.numbers, *totals)):
+        warnings.warn(problem, stacklevel=3)
     # Copies: an array that is changed in place must not change what was computed for.
     return {n: np.array(v, float) for n, v in given.items() if n in uses}
 

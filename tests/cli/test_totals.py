@@ -53,6 +53,14 @@ def test_a_start_must_say_what_the_model_reads(files, capsys):
         assert {name: atoms.info[name] for name in SAID} == SAID
 
 
+def test_impossible_spins_are_named(files, capsys):
+    asked = ("relax", files / "model.safetensors", "--steps", 1, "-o", files / "out.xyz", "--start")
+    assert run(*asked, files / "unsaid.xyz", "--charge", 1, "--spin", 1) == 0
+    assert "H3O of charge 1 has 10 electrons, of which 1 cannot" in capsys.readouterr().err
+    assert run(*asked, files / "unsaid.xyz", "--charge", 1, "--spin", -2) == 2
+    assert "must not be negative" in capsys.readouterr().err
+
+
 def test_frames_may_be_told(files, capsys):
     asked = ("evaluate", files / "model.safetensors")
     keys = ("--energy-key", "ref", "--forces-key", "pull")

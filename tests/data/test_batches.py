@@ -315,3 +315,14 @@ def test_isolated_atoms_have_lists_that_are_not_empty():
     (batch,) = loader.epoch()
     assert batch.neighbors.pairs[0].others.tolist() == [2]  # padding
     assert batch.masks["energy"].all()
+
+
+def test_impossible_spins_are_named_once():
+    frames = [
+        Frame(np.array([8, 1, 1]), np.eye(3), {}, charge=float(k % 2), spin=1.0) for k in range(5)
+    ]
+    with pytest.warns(UserWarning, match=r"H2O of charge 0 has 10 .* \(3 of 5 frames\)") as found:
+        batches(FrameList(frames), batch_size=2, cutoffs=(), uses={"charge", "spin"})
+    assert len(found) == 1
+    with pytest.raises(ValueError, match="unpaired electrons is negative: -1"):
+        batches(FrameList([replace(frames[0], spin=-1.0)]), batch_size=1, cutoffs=())

@@ -1,6 +1,7 @@
 """The ASE calculator against ASE's own finite differences, dynamics and optimisers."""
 
 import copy
+import dataclasses
 
 import ase.md.verlet
 import ase.optimize
@@ -248,6 +249,18 @@ def test_spins_that_make_no_sense(name, value):
     atoms.info[name] = value
     with pytest.raises(ValueError, match=rf"{name}'\] must be a whole number from \d on, got"):
         JaxffCalculator(MORSE).get_property("energy", atoms)
+
+
+def test_impossible_spins_are_named():
+    potential = dataclasses.replace(capacitor(), uses=frozenset({"charge", "spin"}))
+    calculator = JaxffCalculator(bind(potential, {"hardness": jnp.asarray(1.5)}))
+    atoms = atoms_of(molecule())
+    electrons = int(atoms.numbers.sum())
+    atoms.info |= {"charge": 0, "unpaired_electrons": 1 - electrons % 2}
+    with pytest.warns(UserWarning, match=rf"{electrons} electrons, of which .* cannot be"):
+        calculator.get_property("energy", atoms)
+    atoms.info["unpaired_electrons"] = electrons % 2
+    calculator.get_property("energy", atoms)  # a warning would fail
 
 
 def test_single_precision():
