@@ -360,7 +360,7 @@ def test_networks_run_in_the_precision_asked_for(path):
     model = scale_shift(networks.schnet(**sizes), 2.0, 0.5)
     system = System(water(1).positions[0], [8, 1, 1])
     listed = neighbor_list(3.0).allocate(system)
-    params = model.init(jax.random.key(0), system, listed)
+    params = jax.jit(model.init)(jax.random.key(0), system, listed)
     io.save(path, model, params)
     exact = scale_shift(networks.schnet(**sizes, dtype="float64"), 2.0, 0.5)
     again = io.load(path, dtype="float64")

@@ -157,6 +157,13 @@ def test_no_pairs_and_no_cutoffs():
     assert neighbor_list(()).allocate(molecule()).pairs == ()
 
 
+def test_molecules_take_any_cutoff():
+    """The search by cells would take a minute for 1000 Å around one atom, and hours for this."""
+    for atoms in (1, 5):
+        pairs = neighbor_list(1e5).allocate(molecule(0, atoms)).pairs[0]
+        assert np.sum(np.asarray(pairs.centers) < atoms) == atoms * (atoms - 1)
+
+
 def test_within_names_what_there_is():
     neighbors = neighbor_list([2.0, 4.5]).allocate(molecule())
     with pytest.raises(ValueError, match=r"cutoff of 3.0 Å: available are \(2.0, 4.5\)"):

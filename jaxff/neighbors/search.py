@@ -73,6 +73,9 @@ def search(
     """Both directions of all pairs within ``radius``, by index in the whole system."""
     from vesin import NeighborList
 
+    if len(positions) and not pbc.any():
+        # Its time grows with the radius even where nothing is left to be found.
+        radius = min(radius, float(np.linalg.norm(np.ptp(positions, axis=0))) + 1.0)
     finder = NeighborList(cutoff=radius, full_list=True)
     first, second, shifts = finder.compute(positions, cell, pbc, "ijS")
     return atoms[first.astype(np.int64)], atoms[second.astype(np.int64)], shifts

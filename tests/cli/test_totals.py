@@ -22,7 +22,7 @@ def files(tmp_path_factory):
     )  # fmt: skip
     places = np.array([[0.0, 0, 0.1], [0.95, 0, 0], [-0.5, 0.8, 0], [-0.5, -0.8, 0]])
     system = System(places, [8, 1, 1, 1], charge=1.0, spin=0.0)
-    params = network.init(jax.random.key(0), system, neighbor_list(3.0).allocate(system))
+    params = jax.jit(network.init)(jax.random.key(0), system, neighbor_list(3.0).allocate(system))
     io.save(folder / "model.safetensors", network, params)
     for name, info in (("said", SAID), ("unsaid", {}), ("other", {"q": 1.0, "open": 0})):
         atoms = Atoms("OH3", places, info=info)

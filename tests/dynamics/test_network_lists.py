@@ -6,6 +6,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxff import add, bind, dynamics, networks, physics, units
 from jaxff.derivatives import energy_and_forces
@@ -33,6 +34,7 @@ def gas(count=3, side=15.0):
     return system, bind(add(argon, network), params)
 
 
+@pytest.mark.slow
 def test_compression_goes_on_with_the_energies_of_fresh_lists():
     system, energy_fn = gas()
     ensemble = dynamics.npt(4.0, 150.0, 2.0 * units.GIGAPASCAL, 0.02, barostat_time=150.0)

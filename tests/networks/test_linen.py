@@ -39,7 +39,7 @@ def potential():
 def energy_fn(potential):
     system = water(0)
     listed = neighbor_list(CUTOFF).allocate(system)
-    return bind(potential, potential.init(jax.random.key(0), system, listed))
+    return bind(potential, jax.jit(potential.init)(jax.random.key(0), system, listed))
 
 
 def test_packs_and_stacks_give_the_energies_of_single_systems(energy_fn):
@@ -58,7 +58,7 @@ def test_a_float32_network_keeps_its_digits_far_from_the_origin():
     system = water(1)
     far = system.replace(positions=system.positions + 1e5)
     listed = neighbor_list(CUTOFF).allocate(system)
-    params = single.init(jax.random.key(0), system, listed)
+    params = jax.jit(single.init)(jax.random.key(0), system, listed)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     near, there = (forces(bind(single, params))(s, listed) for s in (system, far))
     assert near.dtype == jnp.float64

@@ -44,7 +44,7 @@ def test_angles_are_seen_by_directions_only():
     difference = {}
     for degrees in ((0,), (1, 2)):
         potential = so3krates(1.3, degrees=degrees, **TINY)
-        params = potential.init(KEY, systems, found)
+        params = jax.jit(potential.init)(KEY, systems, found)
         energies = jax.jit(lambda e: e(systems, found))(bind(potential, params))
         difference[degrees] = abs(energies[0] - energies[1])
     assert difference[0,] < 1e-12
@@ -65,7 +65,7 @@ def test_totals_charges_and_hirshfeld_ratios():
         outputs = bind(potential, params).outputs(system.replace(positions=positions), found)
         return jnp.sum(outputs["energy"]), outputs
 
-    params = potential.init(KEY, system, found)
+    params = jax.jit(potential.init)(KEY, system, found)
     slopes, outputs = jax.jit(jax.grad(evaluate, argnums=(0, 1), has_aux=True))(
         params, system.positions
     )
@@ -100,7 +100,7 @@ def test_ends_of_a_chain_feel_how_the_other_is_turned():
         potential = so3krates(2.0, degrees=(1, 2), nonlocal_attention=far, **(TINY | {"layers": 2}))
         assert potential.cutoffs == (() if far else (2.0,))
         found = neighbor_list(potential.cutoffs).allocate(systems)
-        params = potential.init(KEY, systems, found)
+        params = jax.jit(potential.init)(KEY, systems, found)
         energies = jax.jit(lambda e, n: e(systems, n))(bind(potential, params), found)
         change[far] = abs(energies[0] - energies[1])
     assert change[False] < 1e-12

@@ -124,7 +124,7 @@ def test_weights_start_as_published():
     potential = spookynet(3.0, **options)
     system = molecule(0, 4, charge=0.0, spin=0.0)
     found = neighbor_list(3.0).allocate(system)
-    params = potential.init(KEY, system, found)["network"]
+    params = jax.jit(potential.init)(KEY, system, found)["network"]
     module = params["module_0"]
     zero = [params["elements"], params["nuclei"]["electrons"]["kernel"]]
     zero += [block["linear"]["kernel"] for block in (module["local"]["mlp"], params["spin"]["mlp"])]
