@@ -181,7 +181,7 @@ def main():
                     theirs[s]["seconds"] / mine[s][n]
                     for mine, theirs in zip(record["jaxff"], record["original"], strict=True)
                 )
-                for n in ("ase", "dynamics")
+                for n in ("ase", "dynamics", "with_terms")
             }
             for s in calls
         }  # fmt: skip

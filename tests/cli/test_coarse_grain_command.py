@@ -147,6 +147,41 @@ def test_one_command_goes_from_atoms_to_free_energies(folder):
         assert archive["streamed_free_energy_eV"].shape == archive["φ_degrees"].shape == (12,)
 
 
+LAYERS = """
+[models.layers]
+kind = "two_layers"
+descriptor = "inverse_distances"
+lengthscale = 1.0
+batch = 50
+batches = 5
+second = 60
+
+[models.one]
+kind = "single"
+descriptor = "inverse_distances"
+lengthscale = 1.0
+regularization = 1e-3
+frames = 60
+"""
+
+
+def test_an_ensemble_and_the_baseline_without_one(tmp_path, trajectory):
+    """The regularization of the ensemble is looked for; it beats one model of noisy forces."""
+    written(tmp_path / "part0.npz", *trajectory)
+    (tmp_path / "chain.toml").write_text(re.sub(r"\[models[^[]*", LAYERS, CONFIG))
+    for step in ("map", "fit"):
+        assert run(tmp_path / "chain.toml", "--only", step) == 0
+    found = tmp_path / "chain"
+    layers, one = (json.loads((found / f"{n}.json").read_text()) for n in ("layers", "one"))
+    assert (layers["batch"], layers["batches"], layers["second"]) == (50, 5, 60)
+    assert layers["regularization"] > 1e-3
+    assert one["frames"] == 60
+    assert layers["held_out"] == one["held_out"] == 120
+    assert layers["held_out_mse"] < one["held_out_mse"]
+    for name in ("layers", "one"):
+        assert len(io.load(found / f"{name}.safetensors")[1]) == 2  # with its prior
+
+
 def test_what_is_there_is_not_made_again(folder, capsys):
     before = (folder / "chain" / "streamed.safetensors").stat().st_mtime_ns
     assert run(folder / "chain.toml") == 0
