@@ -61,7 +61,7 @@ def job(tmp_path_factory):
     for index in range(48):
         charge, spin = state = STATES[index % len(STATES)]
         length = 1.05 + 0.05 * rng.normal()
-        frame = Atoms("OH", [[0.0, 0, 0], [0, 0, length]])
+        frame = Atoms("NH", [[0.0, 0, 0], [0, 0, length]])
         pull = 20.0 * (length - LENGTHS[state])
         charges = np.array([charge / 2 - 0.3, charge / 2 + 0.3])
         frame.arrays |= {
