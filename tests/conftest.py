@@ -19,9 +19,14 @@ os.environ.setdefault(
 import jax
 import jax.monitoring
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
+
+# An example that compiles takes as long as the machine lets it; a deadline would fail a busy one.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -97,7 +97,7 @@ def derivatives_of_image(points, cell, pbc):
 finite = st.floats(-20, 20, allow_subnormal=False)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(arrays.arrays(float, (4, 3), elements=finite), st.sampled_from(MASKS))
 def test_minimum_image_is_the_nearest_for_short_vectors(vectors, pbc):
     mask = np.array(pbc)
@@ -115,7 +115,7 @@ def test_minimum_image_is_the_nearest_for_short_vectors(vectors, pbc):
         np.testing.assert_array_equal(result, vectors)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(arrays.arrays(float, (3, 3), elements=st.floats(-5, 5)))
 def test_volume_is_the_product_of_height_and_area(cell):
     assume(abs(np.linalg.det(cell)) > 1.0)
@@ -137,7 +137,7 @@ def test_batches():
 nearest = jax.jit(geometry.images)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     arrays.arrays(float, (3, 3), elements=st.floats(-3, 3, allow_subnormal=False)),
     arrays.arrays(int, (3,), elements=st.integers(-3, 3)),
@@ -164,7 +164,7 @@ def test_images_in_cells_of_any_shape(noise, shear, pbc):
     np.testing.assert_allclose(np.sort(further, axis=1)[:, 1], second, atol=1e-9)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(arrays.arrays(int, (3,), elements=st.integers(-9, 9)))
 def test_reduced_vectors_are_the_shortest_of_the_lattice(shear):
     skew = np.eye(3)

@@ -101,7 +101,7 @@ def test_pairs_are_those_of_ase(name):
     assert edges(neighbor_list(3.3).allocate(system).within(3.3)) == expected
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10**6),
     st.integers(1, 5),

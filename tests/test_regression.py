@@ -97,7 +97,7 @@ OPERATOR = RegressionOperator(
 )
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 10_000))
 def test_matrices_are_symmetric_positive_semidefinite_and_match_products(seed):
     rng = np.random.default_rng(seed)

@@ -107,7 +107,7 @@ def test_pairs_are_those_of_the_library():
     assert found == expected
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     count=st.integers(1, 12),
     batch=st.integers(1, 5),

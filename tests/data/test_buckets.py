@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jaxff.data.buckets import choose, group_sums, largest
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sizes=st.lists(st.integers(1, 60), min_size=1, max_size=40),
     batch=st.integers(1, 6),

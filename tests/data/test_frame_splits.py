@@ -17,7 +17,7 @@ def atoms(numbers, group=None):
 
 
 @pytest.mark.parametrize("draw", [random, by_composition])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(kinds=st.lists(st.integers(1, 3), max_size=30), data=st.data(), seed=st.integers(0, 99))
 def test_parts_are_disjoint_exact_and_repeatable(draw, kinds, data, seed):
     frames = [atoms([1] * kind) for kind in kinds]
@@ -56,7 +56,7 @@ def test_seeds_differ_and_too_many_are_refused():
             draw(frames, 20, 11, seed=0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.data(), st.integers(0, 99))
 def test_molecules_stay_together(members, data, seed):
     frames = [atoms([1], group=f"m{member}") for member in members]

@@ -125,7 +125,7 @@ def test_any_frames_are_written_and_read_back(tmp_path):
 
 
 @pytest.mark.usefixtures("small_blocks")
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     sizes=st.lists(st.integers(1, 4), min_size=1, max_size=8),
     data=st.data(),

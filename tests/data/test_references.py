@@ -51,7 +51,7 @@ def test_one_composition_gives_the_energy_per_atom_and_says_so():
     assert "do not tell these moves: H -1, O +2" in str(found)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.lists(st.sampled_from([1, 6, 7, 8]), min_size=1, max_size=6), min_size=1, max_size=6

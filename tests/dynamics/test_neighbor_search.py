@@ -83,7 +83,7 @@ def test_planned_rows_are_those_of_brute_force(name, link):
 def test_random_cells_give_all_pairs_or_overflow(link, pbc):
     neighbors = generous(link, pbc)
 
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(st.integers(0, 10**6), st.floats(0.6, 4.0), st.integers(1, 6))
     def examine(seed, scale, real):
         rng = np.random.default_rng(seed)

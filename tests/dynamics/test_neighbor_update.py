@@ -175,7 +175,7 @@ def test_refusals():
         allocate(lists, molecule(), previous=allocate(neighbor_list([1.0, 2.0]), molecule()))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.floats(0.0, 0.12), st.floats(0.0, 0.06))
 def test_lists_that_are_not_stale_have_every_pair(seed, displacement, strain):
     rng = np.random.default_rng(seed)

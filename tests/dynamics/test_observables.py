@@ -67,7 +67,7 @@ def test_degrees_of_freedom(positions, velocities, periodic, expected):
     assert degrees_of_freedom(positions, velocities, masses, periodic=periodic) == expected
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(slope=st.floats(-50, 50), offset=st.floats(-1e3, 1e3))
 def test_drift_of_a_straight_line(slope, offset):
     times = np.linspace(100.0, 900.0, 81)

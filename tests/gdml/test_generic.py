@@ -209,7 +209,7 @@ def operator_of(name: str) -> GenericOperator:
     "name",
     [pytest.param(n, marks=[pytest.mark.slow] if n == "atoms_hessian" else []) for n in KERNELS],
 )
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 10_000), coincide=st.booleans())
 def test_matrices_are_symmetric_and_positive_semidefinite(name, seed, coincide):
     references = water(2, seed=seed)

@@ -99,7 +99,7 @@ def test_permutations_in_parts(name, monkeypatch):
         assert np.allclose(made(RadialOperator, name).columns(index), dense(name)[:, index], 1e-12)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 10_000), coincide=st.booleans())
 def test_matrices_are_positive_semidefinite(seed, coincide):
     references = water(3, seed=seed)

@@ -21,7 +21,7 @@ def regular(orders, seed=0):
     return np.array([label[row][np.argsort(label)] for row in rows])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(ORDERS)
 def test_factors_generate_the_group(orders):
     group = np.unique(elements(regular(orders)), axis=0)
@@ -34,7 +34,7 @@ def test_factors_generate_the_group(orders):
     assert all(a % b == 0 for a, b in itertools.pairwise(lengths))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(ORDERS)
 def test_characters_transform_products_to_sums(orders):
     real, half = frequencies(tuple(orders))

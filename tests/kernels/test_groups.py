@@ -33,7 +33,7 @@ generator_sets = st.integers(1, 5).flatmap(
 
 
 @given(generator_sets)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_closure_is_all_products(rows):
     group = closure(np.array(rows))
     assert list(map(tuple, group)) == brute_force(np.array(rows))
@@ -67,7 +67,7 @@ def test_max_order_allows_its_own_size_and_no_more():
 
 
 @given(st.permutations(range(6)), st.permutations(range(6)))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_products_and_inverses_act_on_positions(first, second):
     first, second = np.array(first), np.array(second)
     positions = np.random.default_rng(0).normal(size=(6, 3))

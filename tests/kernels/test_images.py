@@ -15,7 +15,7 @@ CELLS = {
 }
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(
     st.sampled_from(sorted(CELLS)),
     st.sampled_from([p for p in itertools.product([True, False], repeat=3) if any(p)]),

@@ -57,7 +57,7 @@ def test_unusable_numbers_are_refused():
         periodic(0.0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.sampled_from(["polynomial", "periodic"]))
 def test_matrices_of_values_and_gradients_are_symmetric_and_positive_semidefinite(seed, name):
     kernel = {"polynomial": polynomial(3, 0.5), "periodic": periodic(1.3, rbf)}[name]

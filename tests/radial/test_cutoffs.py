@@ -104,7 +104,7 @@ def test_switching_is_smooth_at_the_onset():
             np.testing.assert_allclose(values, 0.0, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.floats(0.0, 10.0), st.floats(0.1, 8.0), st.sampled_from([np.float32, np.float64]))
 def test_values_and_gradients_are_finite(r, cutoff, dtype):
     switch = functools.partial(cutoffs.smooth_switching, onset=0.0)

@@ -124,7 +124,7 @@ def test_projection_removes_what_is_left_of_rotation():
     np.testing.assert_allclose(overlap, 0.0, atol=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), atoms=st.integers(1, 6))
 def test_motions_of_the_whole_are_orthonormal(seed, atoms):
     rng = np.random.default_rng(seed)
@@ -134,7 +134,7 @@ def test_motions_of_the_whole_are_orthonormal(seed, atoms):
     np.testing.assert_allclose(motions @ motions.T, np.eye(len(motions)), atol=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_rotating_the_molecule_changes_nothing(seed):
     rng = np.random.default_rng(seed)
