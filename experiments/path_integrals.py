@@ -1,16 +1,17 @@
-"""Path integrals of a molecule by our integrator, with more and more beads, and by i-PI.
+"""Path integrals of a molecule or crystal, with more and more beads, and by i-PI.
 
     python experiments/path_integrals.py MODEL START.xyz [--beads 1 2 4 8 16 32] [--steps 40000]
         [--ipi PATH/OF/i-pi --ipi-beads 8 --ipi-steps 4000] [--segments 40]
 
 MODEL is a model file of jaxff (.safetensors) or sGDML (.npz), START a geometry that ASE reads. Each
 number of beads runs at ``--temperature``, the first fifth does not count; energies are means with
-standard errors from the correlation time. i-PI (3.3, ``pip install ipi``, an interpreter of its own
-is fine) runs its PILE-L thermostat with the forces of the same model through a socket, served by
-:class:`jaxff.interfaces.ase.JaxffCalculator` and ASE's ``SocketClient``. ``--segments`` adds
-vibrational spectra by ring-polymer dynamics (constant energy, from that many starts of the
-thermostat) with one bead and with the most beads. The record, renewed model by model, goes to
-``path_integrals.json``, the figure to ``path_integrals_MODEL.png``.
+standard errors from the correlation time, those of a crystal are of the whole cell. Radial
+distributions are of all beads, with the least and the most of them. i-PI (3.3, ``pip install ipi``,
+an interpreter of its own is fine) runs its PILE-L thermostat with the forces of the same model
+through a socket, served by :class:`jaxff.interfaces.ase.JaxffCalculator` and ASE's
+``SocketClient``. ``--segments`` adds vibrational spectra by ring-polymer dynamics (constant energy,
+from that many starts of the thermostat) with one bead and with the most beads. The record, renewed
+model by model, goes to ``path_integrals.json``, the figure to ``path_integrals_MODEL.png``.
 """
 
 import argparse
@@ -40,11 +41,13 @@ from ase.calculators.socketio import SocketClient
 
 import jaxff
 from jaxff import analysis, bind, dynamics, elements, units, vibrations
+from jaxff.analysis.radial import radial_distribution
 from jaxff.interfaces import sgdml
 from jaxff.interfaces.ase import JaxffCalculator, system_of
 from jaxff.report import canvas
 
 TIMESTEP, CENTROID, EVERY = 0.5, 100.0, 8  # fs, fs, steps
+REACH, BINS, COUNTED = 5.0, 500, 3000  # Å, and geometries, of radial distributions
 HERE = Path(__file__).resolve()
 INPUT = """<simulation verbosity='quiet'>
   <output prefix='out'>
@@ -59,7 +62,7 @@ INPUT = """<simulation verbosity='quiet'>
   <system>
     <initialize nbeads='{beads}'>
       <file mode='xyz' units='angstrom'> start.xyz </file>
-      <cell mode='abc' units='angstrom'> [100, 100, 100] </cell>
+      <cell mode='abcABC' units='angstrom'> [{cell}] </cell>
       <velocities mode='thermal' units='kelvin'> {kelvin} </velocities>
     </initialize>
     <forces> <force forcefield='jaxff'/> </forces>
@@ -94,7 +97,7 @@ def ours(energy_fn, system, beads, options):
     energies = analysis.quantum_energies(run, options.temperature)
     radius = analysis.radius_of_gyration(run) ** 2
     numbers = np.asarray(system.numbers)
-    return {
+    found = {
         "beads": beads, "picoseconds": options.steps * TIMESTEP / 1000,
         **{name: settled(values) for name, values in energies._asdict().items()},
         "temperature_k": settled(np.mean(run.half_step_temperature, axis=0)),
@@ -106,6 +109,21 @@ def ours(energy_fn, system, beads, options):
             float(np.polyfit(run.times, run.conserved_energy.sum(axis=0), 1)[0] * 1e6),
         "cpu_s": seconds, "cpu_us_per_bead_and_step": 1e6 * seconds / options.steps / beads,
     }  # fmt: skip
+    if beads in (min(options.beads), max(options.beads)):
+        found["radial_distribution"] = radial(run, system)
+    return found
+
+
+def radial(run, system):
+    """Of the beads at equal intervals of the run."""
+    places = np.asarray(run.positions).reshape(-1, system.atom_count, 3)
+    places = places[len(places) // 5 :]
+    places = places[:: max(1, len(places) // COUNTED)]
+    cell = None if system.cell is None else np.asarray(system.cell)
+    found = radial_distribution(
+        places, np.asarray(system.numbers), cell, cutoff=REACH, bins=BINS
+    )  # fmt: skip
+    return {"ang": found.distances.round(4).tolist(), "values": found.values.round(5).tolist()}
 
 
 def vibrations_of_rings(energy_fn, system, beads, options):
@@ -132,6 +150,7 @@ def by_ipi(energy_fn, atoms, options):
         text = INPUT.format(
             every=EVERY, steps=options.ipi_steps, address=address, beads=options.ipi_beads,
             kelvin=options.temperature, timestep=TIMESTEP, centroid=CENTROID,
+            cell=", ".join(f"{value:.12f}" for value in box(atoms)),
         )  # fmt: skip
         (folder / "input.xml").write_text(text)
         lines = [f"{s} {x:.10f} {y:.10f} {z:.10f}"
@@ -161,6 +180,15 @@ def by_ipi(energy_fn, atoms, options):
     }  # fmt: skip
 
 
+def box(atoms):
+    """Edges in Å and angles in degrees; around molecules, which have none, a large cube."""
+    if not atoms.pbc.any():
+        return 100.0, 100.0, 100.0, 90.0, 90.0, 90.0
+    if np.abs(atoms.cell - atoms.cell.standard_form()[0]).max() > 1e-9:
+        raise SystemExit("i-PI wants the first vector of the cell along x, the second in xy")
+    return atoms.cell.cellpar()
+
+
 def differences(one, other):
     """Of the averages, in units of their standard error."""
     return {
@@ -170,8 +198,8 @@ def differences(one, other):
 
 
 def draw(found, path):
-    figure = canvas.new_figure(9.0, 3.4)
-    left, right = figure.subplots(1, 2)
+    figure = canvas.new_figure(12.5, 3.4)
+    left, right, far = figure.subplots(1, 3)
     beads = [run["beads"] for run in found["runs"]]
     for name, label, color in (
         ("potential", "potential", canvas.BLUE),
@@ -194,6 +222,14 @@ def draw(found, path):
         symbol = elements.symbols(np.array([int(element)]))[0]
         right.plot(beads, radii, marker="o", ms=4, label=symbol, color=color)
     right.set(xscale="log", xlabel="beads", ylabel="radius of gyration / Å")
+    drawn = [run for run in found["runs"] if "radial_distribution" in run]
+    for run, color in zip(drawn, (canvas.GREY, canvas.BLUE), strict=False):
+        curve = run["radial_distribution"]
+        label = "classical" if run["beads"] == 1 else f"{run['beads']} beads"
+        far.plot(curve["ang"], curve["values"], lw=1, color=color, label=label)
+    far.set(xlabel="r / Å", ylabel="radial distribution", xlim=(0.8, REACH))
+    far.legend(frameon=False)
+    canvas.tidy(far)
     for axes in (left, right):
         axes.set_xticks(beads, [str(count) for count in beads])
         axes.minorticks_off()
