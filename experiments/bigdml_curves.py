@@ -57,7 +57,7 @@ FILES = {
     "Si": "mlearn/Si_aimd_64_0.npz", "CO2": "co2_ni100/co2_ni100_val.npz",
 }  # fmt: skip
 BULK = {"Li": ("bcc", 3), "Mo": ("bcc", 3), "Si": ("diamond", 2)}
-LENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # 1/Å
+LENGTHS = tuple(2.0**power for power in range(-1, 9))  # 1/Å
 # Relative to the mean diagonal, which falls with the length scale.
 REGULARIZATION = {"regularization": 1e-10, "relative": True}
 MOST_SEARCHED, MOST_TESTED = 60, 300

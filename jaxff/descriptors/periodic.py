@@ -126,6 +126,9 @@ def smooth_images(systems: System | None = None, *, sharpness: float | None = No
     return SmoothImages(float(sharpness))
 
 
+_reduced = jax.jit(jax.vmap(reduced))
+
+
 def smoothest(systems: System) -> float:
     """The least sharpness in 1/Å² for the cells of some systems.
 
@@ -135,9 +138,7 @@ def smoothest(systems: System) -> float:
     if systems.cell is None:
         raise ValueError("the systems have no cell: for molecules use inverse_distances")
     cells = jnp.reshape(systems.cell, (-1, 3, 3))
-    shortest = jnp.sum(
-        jax.jit(jax.vmap(reduced))(cells, jnp.reshape(_pbc(systems), (-1, 3))) ** 2, 2
-    )
+    shortest = jnp.sum(_reduced(cells, jnp.reshape(_pbc(systems), (-1, 3))) ** 2, 2)
     return float(_NEGLIGIBLE / jnp.min(shortest))
 
 
