@@ -1,7 +1,7 @@
 """Learning curves of crystals without symmetry, with translations, and with the whole group.
 
     python experiments/bigdml_curves.py Li Mo Si CO2 [--splits 5] [--sizes 3 6]
-    python experiments/bigdml_curves.py graphene benzene --folder FOLDER
+    python experiments/bigdml_curves.py graphene benzene [--folder FOLDER]
 
 Forces are fitted, energies fix the constant.  Of the frames at 300 K (of CO2 on Ni(100): of all),
 some are for training, and those that no size trains on for the test; hotter frames are tested
@@ -198,7 +198,7 @@ def draw(record, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="+", choices=list(SIZES))
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--folder", type=Path, default=HERE.with_name("bigdml"))
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--record", type=Path, default=HERE.with_suffix(".json"))

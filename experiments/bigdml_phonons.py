@@ -1,8 +1,7 @@
 r"""Phonons of a fitted crystal: by the exact Hessian, by phonopy on the same model, by the engine.
 
     python experiments/bigdml_phonons.py Si --frames 14 --lengthscale 16
-    python experiments/bigdml_phonons.py graphene --folder FOLDER --frames 50 --lengthscale 4 \
-        --engine
+    python experiments/bigdml_phonons.py graphene --frames 50 --lengthscale 4 --engine
 
 Data, groups and fits are those of ``bigdml_curves.py``; the first frames of its split 0 are
 fitted with the given length scale (that is where its record says which one is best).  phonopy moves
@@ -91,7 +90,7 @@ def engine_of(ideal):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", choices=["Li", "Mo", "Si", "graphene"])
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--folder", type=Path, default=curves.HERE.with_name("bigdml"))
     parser.add_argument("--frames", type=int, required=True)
     parser.add_argument("--lengthscale", type=float, required=True)
     parser.add_argument("--symmetry", choices=curves.SYMMETRIES, default="full")

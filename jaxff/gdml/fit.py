@@ -30,6 +30,7 @@ from jaxff.gdml.operator import GdmlOperator
 from jaxff.gdml.potential import KernelPotential, is_of_one_cell, references_of
 from jaxff.gdml.radial_operator import operator_of
 from jaxff.kernels.kernel import Kernel
+from jaxff.kernels.protocol import stage
 from jaxff.linalg import solvers
 from jaxff.linalg.solvers import Solver
 from jaxff.numerics import select
@@ -242,14 +243,16 @@ _RESOLUTION = 1e-12
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _values(kernel: Any, hyper: Any, systems: System, first: Any, second: Any) -> Array:
-    """Kernel of pairs of systems of a stack."""
+def _values(kernel: Any, hyper: Any, systems: System) -> Array:
+    """Kernel of all pairs of a stack; a query at a time, which large groups make large."""
+    query, reference, compare = (stage(kernel, n) for n in ("query", "reference", "compare"))
+    references = jax.vmap(lambda system: reference(hyper, system))(systems)
 
-    def of_pair(i: Array, j: Array) -> Array:
-        one, other = (jax.tree.map(lambda leaf, k=k: leaf[k], systems) for k in (i, j))
-        return kernel(hyper, one, other)
+    def row(system: System) -> Array:
+        own = query(hyper, system)
+        return jax.vmap(lambda other: compare(hyper, own, other))(references)
 
-    return jax.vmap(of_pair)(first, second)
+    return jax.lax.map(row, systems)
 
 
 def _warn_of_length_scales(kernel: Any, hyper: Any, references: System) -> None:
@@ -257,8 +260,7 @@ def _warn_of_length_scales(kernel: Any, hyper: Any, references: System) -> None:
     count = references.positions.shape[0]
     picked = np.array([0, min(1, count - 1), count // 2, count - 1])
     systems = select(references, picked)
-    first, second = np.indices((4, 4)).reshape(2, -1)
-    values = np.asarray(_values(kernel, hyper, systems, first, second)).reshape(4, 4)
+    values = np.asarray(_values(kernel, hyper, systems))
     positions = np.asarray(systems.positions)
     moved = np.abs(positions[:, None] - positions).max((2, 3)) > 0
     if not moved.any() or not np.isfinite(values).all():
