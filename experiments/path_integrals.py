@@ -1,7 +1,7 @@
 """Path integrals of a molecule or crystal, with more and more beads, and by i-PI.
 
     python experiments/path_integrals.py MODEL START.xyz [--beads 1 2 4 8 16 32] [--steps 40000]
-        [--ipi PATH/OF/i-pi --ipi-beads 8 --ipi-steps 4000] [--segments 40]
+        [--ipi PATH/OF/i-pi --ipi-beads 8 --ipi-steps 4000] [--segments 40] [--engine 20]
 
 MODEL is a model file of jaxff (.safetensors) or sGDML (.npz), START a geometry that ASE reads. Each
 number of beads runs at ``--temperature``, the first fifth does not count; energies are means with
@@ -10,8 +10,10 @@ distributions are of all beads, with the least and the most of them. i-PI (3.3, 
 an interpreter of its own is fine) runs its PILE-L thermostat with the forces of the same model
 through a socket, served by :class:`jaxff.interfaces.ase.JaxffCalculator` and ASE's
 ``SocketClient``. ``--segments`` adds vibrational spectra by ring-polymer dynamics (constant energy,
-from that many starts of the thermostat) with one bead and with the most beads. The record, renewed
-model by model, goes to ``path_integrals.json``, the figure to ``path_integrals_MODEL.png``.
+from that many starts of the thermostat) with one bead and with the most beads. ``--engine``
+computes that many beads of each run again by GFN1-xTB (``tblite``): models that learnt from
+classical frames at the same temperature meet geometries there that they have not seen. The record,
+renewed model by model, goes to ``path_integrals.json``, the figure to ``path_integrals_MODEL.png``.
 """
 
 import argparse
@@ -40,8 +42,9 @@ import numpy as np
 from ase.calculators.socketio import SocketClient
 
 import jaxff
-from jaxff import analysis, bind, dynamics, elements, units, vibrations
+from jaxff import System, analysis, bind, dynamics, elements, units, vibrations
 from jaxff.analysis.radial import radial_distribution
+from jaxff.derivatives import energy_and_forces
 from jaxff.interfaces import sgdml
 from jaxff.interfaces.ase import JaxffCalculator, system_of
 from jaxff.report import canvas
@@ -111,7 +114,36 @@ def ours(energy_fn, system, beads, options):
     }  # fmt: skip
     if beads in (min(options.beads), max(options.beads)):
         found["radial_distribution"] = radial(run, system)
+    if options.engine:
+        found["engine"] = again(energy_fn, run, system, options.engine)
     return found
+
+
+def again(energy_fn, run, system, count):
+    """Errors of the model on beads at equal intervals; energies relative to their mean."""
+    from ase import Atoms
+    from tblite.ase import TBLite
+
+    places = np.asarray(run.positions).reshape(-1, system.atom_count, 3)
+    places = places[np.linspace(len(places) // 5, len(places) - 1, count).astype(int)]
+    cells = None if system.cell is None else np.tile(system.cell, (count, 1, 1))
+    energies, forces = jax.jit(lambda fn, systems: energy_and_forces(fn)(systems))(
+        energy_fn, System(places, system.numbers, cells)
+    )
+    atoms = Atoms(np.asarray(system.numbers), cell=system.cell, pbc=system.cell is not None)
+    atoms.calc, labels = TBLite(method="GFN1-xTB", verbosity=0), []
+    for positions in places:
+        atoms.positions = positions
+        labels.append((atoms.get_potential_energy(), atoms.get_forces()))
+    wanted, pulls = (np.array(each) for each in zip(*labels, strict=True))
+    off = np.asarray(energies) - wanted
+    return {
+        "geometries": count,
+        "energy_mae_mev_per_atom": 1e3 * float(np.abs(off - off.mean()).mean()) / len(atoms),
+        "energy_mean_difference_ev": float(off.mean()), "energy_spread_ev": float(wanted.std()),
+        "forces_rmse_mev_per_ang": 1e3 * float(np.sqrt(np.mean((forces - pulls) ** 2))),
+        "forces_spread_mev_per_ang": 1e3 * float(pulls.std()),
+    }  # fmt: skip
 
 
 def radial(run, system):
@@ -246,6 +278,7 @@ def main():
     parser.add_argument("--steps", type=int, default=40_000)
     parser.add_argument("--temperature", type=float, default=300.0)
     parser.add_argument("--segments", type=int, default=0)
+    parser.add_argument("--engine", type=int, default=0, metavar="GEOMETRIES")
     parser.add_argument("--ipi", help="executable i-pi")
     parser.add_argument("--ipi-beads", type=int, default=8)
     parser.add_argument("--ipi-steps", type=int, default=4000)
