@@ -5,11 +5,12 @@
 
 Forces are fitted, energies fix the constant.  Of the frames at 300 K (of CO2 on Ni(100): of all),
 some are for training, and those that no size trains on for the test; hotter frames are tested
-separately.  The length scale is chosen by fits of two thirds of the training frames (of the first
-60 if there are more) tested on the other third, then all are fitted.  ``Li``, ``Mo``, ``Si``
-(mlearn) and ``CO2`` are read from ``JAXFF_DATA``, the others from the folder of
-``bigdml/generate.py``.  What is on record is not done again; record and figure are
-``bigdml_curves.json`` and ``bigdml_curves.png``.
+separately.  Frames of graphene and benzene follow each other by 10 fs: those to train on are drawn
+from the first two thirds of the run, and the last third is the test.  The length scale is chosen by
+fits of two thirds of the training frames (of the first 60 if there are more) tested on the other
+third, then all are fitted.  ``Li``, ``Mo``, ``Si`` (mlearn) and ``CO2`` are read from
+``JAXFF_DATA``, the others from the folder of ``bigdml/generate.py``.  What is on record is not done
+again; record and figure are ``bigdml_curves.json`` and ``bigdml_curves.png``.
 
 Data: Zuo et al., J. Phys. Chem. A 124, 731 (2020), doi:10.1021/acs.jpca.9b08723 (mlearn); Zhang,
 Xia & Jiang, J. Chem. Phys. 156, 114801 (2022), doi:10.1063/5.0080766 (CO2 on Ni(100)).
@@ -151,18 +152,23 @@ def errors_of(model, data):
 
 
 def parts(name, data, split):
-    """Frames in random order, and hotter ones by temperature."""
+    """Frames to train on and for the test, in random order, and hotter ones by temperature."""
     kelvin = data.per_frame.get("temperature", np.full(len(data), 300))
-    cold = np.random.default_rng(split).permutation(np.flatnonzero(kelvin == 300))
-    return cold, {int(t): np.flatnonzero(kelvin == t) for t in np.unique(kelvin) if t != 300}
+    hot = {int(t): np.flatnonzero(kelvin == t) for t in np.unique(kelvin) if t != 300}
+    rng, cold = np.random.default_rng(split), np.flatnonzero(kelvin == 300)
+    if name in FILES:
+        cold = rng.permutation(cold)
+        return cold[: max(SIZES[name])], cold[max(SIZES[name]) :], hot
+    border = 2 * len(cold) // 3
+    return rng.permutation(cold[:border]), rng.permutation(cold[border:]), hot
 
 
 def one(name, data, group, symmetry, size, split):
-    cold, hot = parts(name, data, split)
-    test = cold[max(SIZES[name]) :][:MOST_TESTED]
+    train, test, hot = parts(name, data, split)
+    test = test[:MOST_TESTED]
     start = time.process_time()
     kernel = kernel_of(symmetry, group, data.systems)
-    model, scale, info = fitted(kernel, data[cold[:size]], LENGTHS)
+    model, scale, info = fitted(kernel, data[train[:size]], LENGTHS)
     spent = time.process_time() - start
     return {
         "symmetry": symmetry, "order": kernel.order, "size": size, "split": split,

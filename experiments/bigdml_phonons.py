@@ -35,8 +35,7 @@ DISTANCE = 0.01  # Å
 
 
 def fitted(name, data, group, options):
-    cold, _ = curves.parts(name, data, 0)
-    train = data[cold[: options.frames]]
+    train = data[curves.parts(name, data, 0)[0][: options.frames]]
     potential = gdml.potential(curves.kernel_of(options.symmetry, group, data.systems))
     hyper = {"lengthscale": options.lengthscale}
     params = potential.init(jax.random.key(0), train.systems, hyper=hyper)
