@@ -12,7 +12,7 @@ dynamics), from the mean square displacement of the centroid, and the Arrhenius 
 with ``--isotopes 2``, deuterium. ``kernel``: kernels with no symmetry, the translations and the
 whole group, fitted to forces of frames of a classical run of the model potential, their errors on
 later frames and their profile. Record and figure: ``hydrogen_hopping.json``, ``.png``; stages are
-renewed one by one.
+renewed one by one, runs of the reference that are on record are not done again.
 
 The metal is the second-moment potential of Cleri & Rosato, Phys. Rev. B 48, 22 (1993),
 doi:10.1103/PhysRevB.48.22 (five shells there; here switched off behind the third, which leaves
@@ -332,11 +332,14 @@ def main():
         write()
         print(json.dumps(record["profile"]), flush=True)
     if "reference" in options.stages:
-        record["reference"] = {"runs": []}
+        runs = record.setdefault("reference", {"runs": []})["runs"]
+        done = {(run["mass"], run["kelvin"], run["beads"], run["picoseconds"]) for run in runs}
         for isotope in options.isotopes:
             mass = {1: 1.008, 2: 2.014}[isotope]
-            for beads in options.beads:
-                for kelvin in options.kelvin:
+            for kelvin in options.kelvin:
+                for beads in options.beads:
+                    if (mass, kelvin, beads, options.picoseconds) in done:
+                        continue
                     run = hopping(energy_fn, kelvin, beads, options, mass)
                     record["reference"]["runs"].append(run)
                     record["reference"]["arrhenius"] = fits(record["reference"]["runs"])
