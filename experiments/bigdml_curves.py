@@ -195,9 +195,13 @@ def draw(record, path):
                     marker="o", ms=4, capsize=2, color=color, label=f"{symmetry} ({order})",
                 )  # fmt: skip
             axes.set(xscale="log", yscale="log", xlabel="training geometries", ylabel=label)
+            axes.set_xticks(sizes, [str(size) for size in sizes])
+            axes.minorticks_off()
             canvas.tidy(axes)
         panels[0, column].set_title(name, fontsize=10)
-        panels[0, column].legend(frameon=False, fontsize=8)
+        top = panels[0, column]
+        top.set_ylim(top=20.0 * top.get_ylim()[1])
+        top.legend(frameon=False, fontsize=8, loc="upper right")
     canvas.save(path, figure, dpi=110)
 
 
