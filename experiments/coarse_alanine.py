@@ -8,8 +8,9 @@ forces (``alanine_dipeptide/beads.npz``, too short for more than a trial).
 
 ``curves``: kernel models in two layers, by inducing frames, a PaiNN network, and the baselines of a
 single kernel model (of one batch, and of three times as many frames), all with the same
-prior, fitted to so many frames at equal distances of the parts that a fold leaves, simulated by
-overdamped Langevin dynamics from these frames, and compared with all of the trajectory, reweighted.
+prior, fitted to so many frames at equal distances of the parts that a fold leaves, simulated by Langevin
+dynamics of many replicas from these frames, and compared with all of the trajectory. As that was
+run with a bias on φ, which the forces are without, so are the models, and both are reweighted.
 The record, ``coarse_alanine.json``, grows fit by fit: a run that is interrupted goes on.
 
 ``timing``: ten batches of 200 and 500 frames each, by conjugate gradients at the level of the
@@ -36,9 +37,10 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
+import jax.numpy as jnp
 import numpy as np
 
-from jaxff import analysis, coarse, io, report, units
+from jaxff import add, analysis, bind, coarse, dynamics, io, report, units
 from jaxff.coarse import beads, comparison, fitting, sections
 from jaxff.coarse.config import Config
 from jaxff.descriptors import inverse_distances
@@ -49,7 +51,7 @@ from jaxff.report import canvas
 
 HERE = Path(__file__).resolve().parent
 RECORD = Path(__file__).with_suffix(".json")
-KELVIN = 300.0
+KELVIN, TIMESTEP, FRICTION, EVERY = 300.0, 3.0, 0.005, 50  # K, fs, 1/fs, steps
 BEADS = (4, 6, 8, 10, 14, 16)
 PRIOR = sections.Prior(
     bonds=((0, 1), (1, 2), (2, 3), (2, 4), (4, 5)),
@@ -91,9 +93,20 @@ def configured(place: Path, steps: int, replicas: int) -> Config:
     return Config(
         KELVIN, data, VARIABLES, {},
         map=sections.Map(atoms=BEADS) if whole else None, prior=PRIOR,
-        simulate=sections.Simulate(steps=steps, replicas=replicas, every=100),
+        simulate=sections.Simulate(
+            ensemble="langevin", timestep=TIMESTEP, friction=FRICTION, steps=steps,
+            replicas=replicas, every=EVERY,
+        ),
         compare=sections.Compare(bins=36, states=STATES, center=(2, 1, 4, 3)),
     )  # fmt: skip
+
+
+def bias_of(place: Path) -> np.ndarray | None:
+    """Fourier series of the bias on φ of the trajectory in eV, cosines and sines."""
+    settings = place / "settings.json"
+    if not settings.exists():
+        return None
+    return np.array(json.loads(settings.read_text())["bias_kJ_per_mol"]).T * units.KJ_PER_MOL
 
 
 def part_of(task: fitting.Task, data, count: int) -> fitting.Task:
@@ -115,7 +128,7 @@ def curves(options) -> None:
     config = configured(options.folder.resolve(), options.steps, options.replicas)
     found = beads.map_beads(replace(config, models=models))
     data = found.data
-    hand = comparison.hand_of(config, data)
+    hand, bias = comparison.hand_of(config, data), bias_of(options.folder)
     reference = comparison.ensemble_of(config, data.positions, data.per_frame["weights"], hand=hand)
     target = options.scratch / "trial.json" if options.trial else RECORD
     record = json.loads(target.read_text()) if target.exists() else {"entries": []}
@@ -132,7 +145,9 @@ def curves(options) -> None:
             for name in models:
                 if (name, count, fold) in done:
                     continue
-                entry = measured(own, name, task, found.masses, reference, hand, options.scratch)
+                entry = measured(
+                    own, name, task, found.masses, reference, hand, bias, options.scratch
+                )
                 record["entries"].append({"model": name, "frames": count, "fold": fold, **entry})
                 record["settings"] = about(own, options)
                 write(target, record)
@@ -140,7 +155,22 @@ def curves(options) -> None:
     draw(record, target)
 
 
-def measured(config, name, task, masses, reference, hand, scratch) -> dict:
+def sampled(config, model, task, masses, bias):
+    """Frames of a run of the model with the bias, and their weights."""
+    if bias is None:
+        return comparison.simulate(config, model, task, masses), None
+    rows = VARIABLES.dihedrals[:1]
+    cosine, sine = bias
+    series = coarse.torsions(rows, len(cosine))
+    term = {"cosine": jnp.asarray(cosine)[None], "sine": jnp.asarray(sine)[None]}
+    biased = bind(add(model.potential, series), (model.params, term))
+    places = comparison.simulate(config, biased, task, masses)
+    turns = np.radians(analysis.dihedrals(places, rows)) * np.arange(1, len(cosine) + 1)
+    energy = np.cos(turns) @ cosine + np.sin(turns) @ sine
+    return places, np.exp(energy / (units.BOLTZMANN * KELVIN))
+
+
+def measured(config, name, task, masses, reference, hand, bias, scratch) -> dict:
     """Fit, simulate and compare one model."""
     start = time.process_time()
     made = fitting.fit_model(config, name, task)
@@ -149,10 +179,10 @@ def measured(config, name, task, masses, reference, hand, scratch) -> dict:
     io.save(scratch / f"{label}.safetensors", made.model.potential, made.model.params)
     start = time.process_time()
     try:
-        places = comparison.simulate(config, made.model, task, masses)
-    except FloatingPointError as error:  # a model that blows up is a result too
+        places, weights = sampled(config, made.model, task, masses, bias)
+    except dynamics.UnstableRunError as error:  # a model that blows up is a result too
         return {"fit": made.report, "unstable": str(error)[:200], "fit_cpu_s": fit_time}
-    ensemble = comparison.ensemble_of(config, places, hand=hand)
+    ensemble = comparison.ensemble_of(config, places, weights, hand=hand)
     np.savez_compressed(
         scratch / f"{label}.npz", free_energy=ensemble.surface.free_energy,
         error=ensemble.surface.error,

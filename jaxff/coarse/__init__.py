@@ -28,6 +28,7 @@ from jaxff.coarse.priors import (
     repulsion,
     restore,
     subtract,
+    torsions,
 )
 from jaxff.coarse.sampling import (
     Fold,
@@ -88,5 +89,6 @@ __all__ = [
     "slices",
     "solve",
     "subtract",
+    "torsions",
     "virial_ratio",
 ]

@@ -33,6 +33,7 @@ __all__ = [
     "repulsion",
     "restore",
     "subtract",
+    "torsions",
 ]
 
 
@@ -79,6 +80,31 @@ def repulsion(pairs: Sequence[Sequence[int]], *, power: int = 6) -> Potential:
     return _terms("repulsion", "pairs", pairs, 2, names, energy, power=power)
 
 
+def torsions(dihedrals: Sequence[Sequence[int]], order: int) -> Potential:
+    r"""Fourier series :math:`\sum_{n=1}^{N} a_n \cos n\varphi + b_n \sin n\varphi` of dihedrals.
+
+    ``init`` takes ``cosine`` :math:`a_n` and ``sine`` :math:`b_n` (eV) by name,
+    ``(dihedrals, order)`` each or one row for all. As a term of a model it also serves as a bias
+    that helps it over a barrier, whose frames then count with :math:`e^{U/k_BT}`. The sign of
+    :math:`\varphi` is that of :func:`jaxff.analysis.dihedrals`; a dihedral at a straight angle
+    does not exist, and forces on it are 0.
+
+    Raises:
+        ValueError: For dihedrals that are not four different beads each, or an order below 1.
+    """
+    if order < 1:
+        raise ValueError(f"order must be at least 1, got {order}")
+    multiples = np.arange(1, order + 1)
+
+    def energy(positions: Array, dihedrals: np.ndarray, params: Params) -> Array:
+        turns = multiples * _turns(positions, dihedrals)[..., None]
+        series = params["cosine"] * jnp.cos(turns) + params["sine"] * jnp.sin(turns)
+        return jnp.sum(series, axis=-1)
+
+    names = ("cosine", "sine")
+    return _terms("torsions", "dihedrals", dihedrals, 4, names, energy, (order,), order=order)
+
+
 def _terms(
     builder: str,
     kind: str,
@@ -86,9 +112,11 @@ def _terms(
     width: int,
     names: tuple[str, ...],
     energy: Callable[[Array, np.ndarray, Params], Array],
+    shape: tuple[int, ...] = (),
     **settings: Any,
 ) -> Potential:
-    """A sum over items of beads, each with parameters of its own."""
+    """A sum over items of beads, each with parameters of its own, of a shape."""
+    full = (len(items), *shape)
     index = np.asarray(items, int)
     if index.ndim != 2 or index.shape[1] != width or (index < 0).any():
         raise ValueError(f"{kind} must be rows of {width} beads, got {items}")
@@ -99,7 +127,7 @@ def _terms(
         del key, system, neighbors
         if set(named) != set(names):
             raise TypeError(f"{builder} takes {' and '.join(names)} by name, got {sorted(named)}")
-        return {k: jnp.broadcast_to(jnp.asarray(v, float), len(index)) for k, v in named.items()}
+        return {k: jnp.broadcast_to(jnp.asarray(v, float), full) for k, v in named.items()}
 
     def apply(params: Params, system: System, neighbors: Any = None) -> Outputs:
         del neighbors
@@ -128,6 +156,18 @@ def _angles(positions: Array, triples: np.ndarray, params: Params) -> Array:
     last = positions[..., triples[:, 2], :] - positions[..., triples[:, 1], :]
     angle = jnp.arctan2(safe_norm(jnp.cross(first, last)), jnp.sum(first * last, axis=-1))
     return 0.5 * params["stiffness"] * (angle - params["angle"]) ** 2
+
+
+def _turns(positions: Array, dihedrals: np.ndarray) -> Float[Array, "*frames dihedrals"]:
+    a, b, c = (
+        positions[..., dihedrals[:, k + 1], :] - positions[..., dihedrals[:, k], :]
+        for k in range(3)
+    )
+    first, second = jnp.cross(a, b), jnp.cross(b, c)
+    sine = jnp.sum(first * c, axis=-1) * safe_norm(b)
+    cosine = jnp.sum(first * second, axis=-1)
+    straight = (sine == 0.0) & (cosine == 0.0)
+    return jnp.arctan2(sine, jnp.where(straight, 1.0, cosine))
 
 
 def invert_bonds(

@@ -173,3 +173,27 @@ def test_a_prior_is_subtracted_and_restored(bent, tmp_path):
 def test_priors_refuse(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_torsions_are_the_series_of_the_dihedrals():
+    """Values by numpy, forces by differences of energies, no force where the angle is straight."""
+    rng = np.random.default_rng(3)
+    frames, rows = rng.normal(size=(5, 6, 3)), [(0, 1, 2, 4), (1, 2, 4, 5)]
+    cosine, sine = rng.normal(size=(2, 2, 3))
+    series = priors.torsions(rows, 3)
+    model = bind(series, series.init(KEY, SIX, cosine=cosine, sine=sine))
+    angles = np.radians(analysis.dihedrals(frames, rows))[..., None] * np.arange(1, 4)
+    wanted = np.sum(cosine * np.cos(angles) + sine * np.sin(angles), axis=(1, 2))
+    energy, forces = energy_and_forces(model)(System(frames, np.ones(6, int)))
+    np.testing.assert_allclose(energy, wanted, rtol=1e-12)
+    way, step = rng.normal(size=frames.shape), 1e-6
+    ends = [model(System(frames + sign * step * way, np.ones(6, int))) for sign in (1, -1)]
+    slope = np.sum(way * forces, axis=(1, 2))
+    np.testing.assert_allclose((ends[1] - ends[0]) / (2 * step), slope, rtol=1e-6, atol=1e-7)
+    straight = np.zeros((6, 3))
+    straight[:, 0] = np.arange(6.0)
+    assert np.isfinite(energy_and_forces(model)(System(straight, np.ones(6, int)))[1]).all()
+    with pytest.raises(ValueError, match="order"):
+        priors.torsions(rows, 0)
+    with pytest.raises(ValueError, match="4"):
+        priors.torsions([(0, 1, 2)], 3)
