@@ -8,11 +8,13 @@ r"""Hydrogen hops in palladium: classical against quantum, a model potential aga
 32 palladium atoms in a cubic cell hold one hydrogen atom. ``profile``: least energies on the way
 from an octahedral site through the window to a tetrahedral one. ``reference``: diffusion by
 ring-polymer dynamics with the thermostat on the internal modes (one bead is classical Langevin
-dynamics), from the mean square displacement of the centroid, and the Arrhenius fits; hydrogen and,
-with ``--isotopes 2``, deuterium. ``kernel``: kernels with no symmetry, the translations and the
-whole group, fitted to forces of frames of a classical run of the model potential, their errors on
-later frames and their profile. Record and figure: ``hydrogen_hopping.json``, ``.png``; stages are
-renewed one by one, runs of the reference that are on record are not done again.
+dynamics), from the mean square displacement of the centroid and from the count of hops between
+octahedral sites (less noise, but hops that turn back count), and the Arrhenius fits of both;
+hydrogen and, with ``--isotopes 2``, deuterium. ``kernel``: kernels with no symmetry, the
+translations and the whole group, fitted to forces of frames of a classical run of the model
+potential, their errors on later frames and their profile. Record and figure:
+``hydrogen_hopping.json``, ``.png``; stages are renewed one by one, runs of the reference that are
+on record are not done again.
 
 The metal is the second-moment potential of Cleri & Rosato, Phys. Rev. B 48, 22 (1993),
 doi:10.1103/PhysRevB.48.22 (five shells there; here switched off behind the third, which leaves
@@ -192,18 +194,27 @@ def hops_of(path):
     return int(np.any(np.diff(sites, axis=0) != 0, axis=1).sum())
 
 
-def fits(runs):
+def by_displacement(run):
+    """Diffusion from the mean square displacement."""
+    return analysis.Diffusion(run["diffusion_ang2_per_fs"], run["standard_error"])
+
+
+def by_hops(run):
+    """Diffusion from the count of hops, as if each forgot the one before."""
+    each = CONSTANT**2 / 2.0 / (6.0 * 1000.0 * run["picoseconds"])
+    return analysis.Diffusion(each * run["hops"], each * np.sqrt(run["hops"]))
+
+
+def fits(runs, diffusion_of):
     """Arrhenius fits of runs at several temperatures, by isotope and number of beads."""
     found = {}
     for mass, beads in sorted({(run["mass"], run["beads"]) for run in runs}):
         own = [run for run in runs if (run["mass"], run["beads"]) == (mass, beads)]
-        moving = [run for run in own if run["diffusion_ang2_per_fs"] > 2 * run["standard_error"]]
-        if len({run["kelvin"] for run in moving}) < 2:
+        all_of_them = [(run["kelvin"], diffusion_of(run)) for run in own]
+        moving = [(t, d) for t, d in all_of_them if d.coefficient > 2 * d.standard_error]
+        if len({kelvin for kelvin, _ in moving}) < 2:
             continue
-        line = analysis.arrhenius(
-            [run["kelvin"] for run in moving],
-            [analysis.Diffusion(r["diffusion_ang2_per_fs"], r["standard_error"]) for r in moving],
-        )
+        line = analysis.arrhenius(*map(list, zip(*moving, strict=True)))
         found[f"mass {mass:.0f}, {beads} beads"] = line._asdict()
     return found
 
@@ -287,15 +298,21 @@ def draw(record, path):
     keys = sorted({(run["mass"], run["beads"]) for run in runs})
     for (mass, beads), color in zip(keys, colors[1:], strict=False):
         own = [run for run in runs if (run["mass"], run["beads"]) == (mass, beads)]
-        kelvin, value, error = np.array(
-            [[r["kelvin"], r["diffusion_ang2_per_fs"], r["standard_error"]] for r in own]
-        ).T
         kind = "classical" if beads == 1 else f"{beads} beads"
-        right.errorbar(
-            1000 / kelvin, 0.1 * value, 0.1 * error, fmt="o", ms=4, capsize=2, color=color,
-            label=f"{'H' if mass < 1.5 else 'D'}, {kind}",
-        )  # fmt: skip
-    right.set(yscale="log", xlabel="1000 K / T", ylabel="diffusion / cm²/s")
+        label = f"{'H' if mass < 1.5 else 'D'}, {kind}"
+        for find, marker, named in ((by_hops, "o", {"label": label}), (by_displacement, "x", {})):
+            kelvin, value, error = np.array([[r["kelvin"], *find(r)] for r in own]).T
+            right.errorbar(
+                1000 / kelvin, 0.1 * value, 0.1 * error, fmt=marker, ms=4, capsize=2, color=color,
+                **named,
+            )  # fmt: skip
+        line = record["reference"]["arrhenius_of_hops"].get(f"mass {mass:.0f}, {beads} beads")
+        if line:
+            ends = np.array([kelvin.min(), kelvin.max()])
+            slope = np.exp(-line["activation_energy"] / (units.BOLTZMANN * ends))
+            right.plot(1000 / ends, 0.1 * line["prefactor"] * slope, lw=0.8, color=color)
+    right.set(yscale="log", xlabel="1000 K / T", ylabel="diffusion / cm²/s",
+              title="by hops (o) and displacements (x)")  # fmt: skip
     for axes in (left, right):
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)
@@ -342,9 +359,11 @@ def main():
                         continue
                     run = hopping(energy_fn, kelvin, beads, options, mass)
                     record["reference"]["runs"].append(run)
-                    record["reference"]["arrhenius"] = fits(record["reference"]["runs"])
                     write()
                     print(json.dumps(run), flush=True)
+        record["reference"] |= {"arrhenius": fits(runs, by_displacement),
+                                "arrhenius_of_hops": fits(runs, by_hops)}  # fmt: skip
+        write()
     if "kernel" in options.stages:
         record["kernel"] = kernels(energy_fn, options)
         write()
