@@ -66,7 +66,12 @@ SEES = {"lengthscale": 3.0, "dihedral_weight": 0.3}  # of the least error on hel
 SINGLE = {"kind": "single", "regularization": 1e-3, **SEES}
 MODELS = {
     "two layers": sections.TwoLayers(
-        "two_layers", **SEES, regularization=1e-3, batches=100, second=1000
+        "two_layers",
+        **SEES,
+        regularization=1e-4,
+        second_regularization=1e-4,
+        batches=100,
+        second=1000,
     ),
     "inducing frames": sections.Inducing("inducing", **SEES, inducing=150),
     "SchNet": sections.Network(

@@ -14,6 +14,7 @@ __all__ = [
     "fractional",
     "heights",
     "images",
+    "lattice_norms",
     "minimum_image",
     "reciprocal",
     "reduced",
@@ -145,6 +146,29 @@ def reduced(cell: Float[Array, "3 3"], pbc: Bool[Array, "3"]) -> Float[Array, "3
         shortest vectors: Conway & Sloane, Proc. R. Soc. A 436, 55 (1992),
         doi:10.1098/rspa.1992.0004.
     """
+    full, sums = _shortest(cell, pbc)
+    # Coefficients are whole numbers: a plane holds three of them if their determinant is zero.
+    normal = jnp.cross(sums[0], sums[1])
+    third = sums[jnp.argmax(jnp.abs(sums @ normal) > 0.5)]
+    return jnp.stack([sums[0], sums[1], third]) @ full
+
+
+def lattice_norms(cell: Float[Array, "3 3"], pbc: Bool[Array, "3"]) -> Float[Array, "7"]:
+    """Squares of the seven shortest classes of lattice vectors in Å², in their order.
+
+    They are the same for any vectors of one lattice and however it is turned, and change with it
+    continuously; those with a part along a direction that does not repeat are very large. They have
+    no derivative.
+
+    Reference:
+        The squared lengths of Voronoi vectors: Conway & Sloane, as in :func:`reduced`.
+    """
+    full, sums = _shortest(cell, pbc)
+    return jnp.sum((sums @ jax.lax.stop_gradient(full)) ** 2, axis=1)
+
+
+def _shortest(cell: Array, pbc: Array) -> tuple[Array, Array]:
+    """The cell, completed, and in its units the sums of an obtuse superbase, shortest first."""
     full = complete(jnp.where(pbc[:, None], cell, 0.0), pbc)
     full = jnp.where(pbc[:, None], full, _FAR * full)
     fixed = jax.lax.stop_gradient(full)
@@ -162,11 +186,7 @@ def reduced(cell: Float[Array, "3 3"], pbc: Bool[Array, "3"]) -> Float[Array, "3
     start = jnp.asarray(np.concatenate([np.eye(3), -np.ones((1, 3))]), cell.dtype)
     superbase = jax.lax.while_loop(lambda s: jnp.max(angles(s)) > 0.0, turn, start)
     sums = jnp.asarray(_SUBSETS, cell.dtype) @ superbase
-    sums = sums[jnp.argsort(jnp.sum((sums @ fixed) ** 2, axis=1))]
-    # Coefficients are whole numbers: a plane holds three of them if their determinant is zero.
-    normal = jnp.cross(sums[0], sums[1])
-    third = sums[jnp.argmax(jnp.abs(sums @ normal) > 0.5)]
-    return jnp.stack([sums[0], sums[1], third]) @ full
+    return full, sums[jnp.argsort(jnp.sum((sums @ fixed) ** 2, axis=1))]
 
 
 def images(

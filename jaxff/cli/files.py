@@ -7,16 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 
 from jaxff import elements, io
+from jaxff.cell import lattice_norms
 from jaxff.cli.console import warn
 from jaxff.data import Dataset, extxyz, npz
 from jaxff.data.archive import members
 from jaxff.data.poscar import is_poscar
 from jaxff.elements import formula
-from jaxff.gdml.potential import KernelPotential
+from jaxff.gdml.potential import OTHER_CELL, KernelPotential
 from jaxff.interfaces import sgdml
 from jaxff.potential import Bound, Potential, bind
 from jaxff.types import Params
@@ -43,7 +46,7 @@ Unit = Annotated[str | None, tyro.conf.arg(metavar="UNIT")]
 _XYZ = (".xyz", ".extxyz")
 
 _OTHER_CELL = 0.3
-"""Relative difference of squared lengths of cells that no model spans."""
+"""Relative change of a squared lattice vector that no model of several cells spans."""
 
 
 @dataclass(frozen=True)
@@ -143,16 +146,18 @@ class LoadedModel:
         cell = self.params.get("cell") if isinstance(self.potential, KernelPotential) else None
         if cell is None or data.cell is None:
             return
-        # Lengths and angles, which a rotation of the cell leaves as they are.
-        made = np.asarray(cell @ cell.T)
-        apart = data.cell @ np.swapaxes(data.cell, -1, -2) - made
-        apart = np.abs(apart).max(axis=(-2, -1)) / np.abs(made).max()
-        if apart.max() > _OTHER_CELL:
+        limit = OTHER_CELL if "one_cell" in self.params else _OTHER_CELL
+        pbc = jnp.asarray(np.ones(3, bool) if data.pbc is None else data.pbc)
+        norms = jax.vmap(lattice_norms, (0, None))
+        made, own = norms(cell[None], pbc), np.asarray(norms(jnp.asarray(data.cell), pbc))
+        apart = np.max(np.abs(own - made) / np.asarray(made), axis=1)
+        if apart.max() > limit:
             frame = int(np.argmax(apart))
             raise ValueError(
                 f"the model is made for the cell {np.round(cell, 3).tolist()} Å, but frame "
                 f"{data.indices[frame]} of {data.source or data.name} has "
-                f"{np.round(data.cell[frame], 3).tolist()}: train on such cells, or take others"
+                f"{np.round(data.cell[frame], 3).tolist()}, another lattice: train on such cells, "
+                "or take others"
             )
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxff.cell import lattice_norms
 from jaxff.gdml import expansion as exp
 from jaxff.gdml import jets, prediction
 from jaxff.gdml.recipe import kernel_spec
@@ -22,7 +23,14 @@ from jaxff.potential import Potential
 from jaxff.system import System, flatten_batch
 from jaxff.types import Array, Outputs, Params
 
-__all__ = ["KernelPotential", "is_of_one_cell", "potential", "references_of", "same_atoms"]
+__all__ = [
+    "OTHER_CELL",
+    "KernelPotential",
+    "is_of_one_cell",
+    "potential",
+    "references_of",
+    "same_atoms",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +58,7 @@ def potential(kernel: Any) -> KernelPotential:
     ``reference_neighbors``, and predictions need neighbour lists as those of any other potential
     do; for a stack they come from ``neighbor_list(cutoffs).allocate_stack(systems)``.
     Global kernels that were fitted in a single cell, without stress labels, hold an empty
-    ``one_cell`` and refuse to give a stress.
+    ``one_cell``: they refuse to give a stress, and other cells like other atoms.
     ``init`` takes ``hyper`` by name and places references with zero coefficients;
     :func:`jaxff.gdml.fit` fills them in. It tries descriptors that are not of this library once on
     the first reference, see :func:`jaxff.descriptors.check`.
@@ -110,15 +118,29 @@ def _refuses(params: Params) -> dict[str, str]:
     return {"stress": _ONE_CELL} if "one_cell" in params else {}
 
 
+OTHER_CELL = 1e-3
+"""Relative change of a squared lattice vector above which a cell counts as another one."""
+
+
 def is_of_one_cell(kernel: Any, references: System, labels: Iterable[Any]) -> bool:
     """Whether a fit leaves open how the energy changes with the cell.
 
-    Kernels with a cutoff see the same surroundings in strained cells; global ones do not.
+    Kernels with a cutoff see the same surroundings in strained cells; global ones do not. Cells of
+    other vectors of the same lattice, and turned ones, are one cell; so are those whose squared
+    lengths differ by less than a thousandth. Along which strains the others differ is not looked
+    at: a stress has a meaning along these.
     """
     if references.cell is None or cutoffs_of(kernel) or {"stress", "virial"} & set(labels):
         return False
-    cells = np.asarray(references.cell)
-    return bool(np.abs(cells - cells[0]).max() <= 1e-6 * np.abs(cells[0]).max())
+    norms = np.asarray(jax.vmap(lattice_norms)(references.cell, _pbc(references)))
+    return bool(np.all(np.abs(norms - norms[0]) <= OTHER_CELL * norms[0]))
+
+
+def _pbc(systems: System) -> Array:
+    assert systems.cell is not None
+    if systems.pbc is None:
+        return jnp.ones(systems.cell.shape[:-1], bool)
+    return jnp.broadcast_to(systems.pbc, systems.cell.shape[:-1])
 
 
 def cutoffs_of(kernel: Any) -> tuple[float, ...]:
@@ -231,7 +253,8 @@ def _energy(kernel: Any, params: Params, system: System, neighbors: Any) -> Arra
     energy = kind(kernel, params["hyper"], expansion)(flat)
     energy = energy.reshape(system.batch_shape) + params["constant"]
     _check_finite(energy)
-    return energy * same_atoms(system.numbers, params["numbers"])
+    energy = energy * same_atoms(system.numbers, params["numbers"])
+    return energy * _same_cell(system, params["cell"]) if "one_cell" in params else energy
 
 
 def _listed_query(kernel: Any, params: Params, system: System, neighbors: Any) -> System:
@@ -280,5 +303,22 @@ def same_atoms(numbers: Array, expected: Array) -> Array:
         raise ValueError(
             f"the kernel was made for atoms {expected.tolist()} in this order, "
             f"got {np.asarray(numbers)[~np.asarray(same)][0].tolist()}"
+        )
+    return jnp.where(same, 1.0, jnp.nan)
+
+
+def _same_cell(system: System, expected: Array) -> Array:
+    """One where the lattice is the expected one, by whatever vectors; NaN where not."""
+    assert system.cell is not None
+    pbc = _pbc(system)
+    norms = jnp.vectorize(lattice_norms, signature="(3,3),(3)->(7)")
+    own, wanted = norms(system.cell, pbc), norms(expected.astype(system.cell.dtype), pbc)
+    same = jnp.all(jnp.abs(own - wanted) <= OTHER_CELL * wanted, axis=-1)
+    if not isinstance(same, Tracer) and not bool(jnp.all(same)):
+        found = np.asarray(system.cell)[~np.asarray(same)] if same.ndim else system.cell[None]
+        raise ValueError(
+            f"the kernel was fitted in the single cell {np.round(expected, 4).tolist()} Å, which "
+            "says nothing about energies and forces in another one, got "
+            f"{np.round(found[0], 4).tolist()}: fit frames of several cells, or stress labels"
         )
     return jnp.where(same, 1.0, jnp.nan)

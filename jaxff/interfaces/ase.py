@@ -98,7 +98,9 @@ class JaxffCalculator(Calculator):
         if not skin > 0:
             raise ValueError(f"skin must be positive (Å), got {skin}")
         super().__init__(**settings)
-        self.implemented_properties = [*_ALWAYS, *outputs]
+        refused = getattr(energy_fn, "refused", None)
+        self._refused: dict[str, str] = dict(refused or {})
+        self.implemented_properties = [n for n in (*_ALWAYS, *outputs) if n not in self._refused]
         self._energy_fn = jax.tree.map(lambda leaf: leaf, as_pytree(energy_fn))
         self._cutoffs: tuple[float, ...] = tuple(getattr(energy_fn, "cutoffs", ()))
         self._uses: frozenset[str] = frozenset(getattr(energy_fn, "uses", ()))
@@ -147,8 +149,8 @@ class JaxffCalculator(Calculator):
         """Evaluate what is asked; energy and forces always come together.
 
         Raises:
-            PropertyNotImplementedError: For the stress of a system without a volume, or the dipole
-                moment of one that is periodic.
+            PropertyNotImplementedError: For the stress of a system without a volume or of a model
+                that does not determine it, or the dipole moment of one that is periodic.
             ValueError: If ``atoms.info`` lacks what the potential reads, or says what it ignores.
             FloatingPointError: If energy or forces are not finite.
         """
@@ -188,10 +190,22 @@ class JaxffCalculator(Calculator):
         if not finite:
             raise FloatingPointError(
                 f"energy or forces of {atoms.get_chemical_formula()} are not finite: check the "
-                "geometry, that the potential is made for these atoms in this order, and, if it "
-                "has Ewald sums, that their plan is made for this cell"
+                "geometry, that the potential is made for these atoms in this order and this cell, "
+                "and, if it has Ewald sums, that their plan is"
             )
         self.results = _results(values, count)
+
+    def get_property(
+        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """As ASE's own, which does not tell why a property is missing.
+
+        Raises:
+            PropertyNotImplementedError: If the model does not determine it, or ASE knows none.
+        """
+        if name in self._refused:
+            raise PropertyNotImplementedError(f"{name}: {self._refused[name]}")
+        return super().get_property(name, atoms, allow_calculation)
 
     def get_hessian(self, atoms: Atoms | None = None) -> np.ndarray:
         """Second derivatives in eV/Å², ``(atoms, 3, atoms, 3)``, exact."""

@@ -119,19 +119,19 @@ def _same_atoms(
     if (numbers != numbers[0]).any():
         raise ValueError("all frames must list the same atoms in the same order")
     cells, cell = np.asarray(systems.cell, float), np.asarray(reference.cell, float)
-    size = np.linalg.norm(cell, axis=1).max()
-    change = np.abs(cells - cells[0]).max(axis=(1, 2))
-    if change.max() > rtol * size:
+    periodic = np.asarray(reference.pbc)
+    change = _apart(cells, cells[0], periodic)
+    if change.max() > rtol:
         frame = int(np.argmax(change))
         raise ValueError(
-            f"the cell changes between frames, by up to {change[frame]:.3g} Å in frame {frame}: "
-            "the symmetry of one supercell holds in that cell alone; fit frames of one cell"
+            f"the cell changes between frames, most in frame {frame}: "
+            f"{cells[frame].round(4).tolist()} after {cells[0].round(4).tolist()} Å. The symmetry "
+            "of one supercell holds in that cell alone; fit frames of one cell"
         )
-    periodic = np.asarray(reference.pbc)
-    if np.abs(cells[0] - cell)[periodic].max(initial=0.0) > rtol * size:
+    if _apart(cells[:1], cell, periodic)[0] > rtol:
         raise ValueError(
-            f"the cell of the reference {cell.tolist()} is not that of the data "
-            f"{cells[0].tolist()}: scale the reference, or turn it"
+            f"the cell of the reference {cell.tolist()} spans another lattice than that of the "
+            f"data {cells[0].tolist()}, or is turned: scale the reference, or turn it"
         )
     if (np.asarray(systems.pbc) != periodic).any():
         raise ValueError(
@@ -140,6 +140,20 @@ def _same_atoms(
         )
     picked = np.unique(np.linspace(0, count - 1, min(count, _FRAMES)).round().astype(int))
     return numbers[0], np.asarray(systems.positions, float)[picked], lattice_of(cell, periodic)
+
+
+def _apart(cells: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+    """How far cells are from spanning the lattice of another, relative to its longest vector.
+
+    The same lattice by other vectors is as good.
+    """
+    own = lattice_of(cell, pbc).cell
+    kept = np.where(pbc[:, None], cells, 0.0)
+    counts = np.round(kept @ np.linalg.inv(own)) * (pbc[:, None] & pbc)
+    far = np.abs(kept - counts @ own)[:, pbc].max(axis=(1, 2), initial=0.0)
+    whole = counts + np.diag(np.where(pbc, 0.0, 1.0))
+    one = np.abs(np.abs(np.linalg.det(whole)) - 1.0) < 0.5
+    return np.where(one, far / np.linalg.norm(own[pbc], axis=1).max(initial=0.0), np.inf)
 
 
 def _formula(numbers: np.ndarray) -> str:

@@ -10,10 +10,11 @@ from models import difference
 from jaxff import bind, dynamics, gdml, io
 from jaxff.derivatives import forces, observe, stress, virial
 from jaxff.descriptors import smooth_images
+from jaxff.gdml.potential import is_of_one_cell
 from jaxff.kernels import Kernel, matern52
 from jaxff.linalg import solvers
 from jaxff.potential import add, scale_shift
-from jaxff.system import strain
+from jaxff.system import System, strain
 
 SYSTEMS = crystal(3)
 DESCRIPTOR = smooth_images(sharpness=34.0 / 3.2**2)
@@ -57,6 +58,42 @@ def test_forces_in_one_cell_do_not_determine_the_stress(one_cell, tmp_path):
         )  # fmt: skip
     io.save(tmp_path / "model", POTENTIAL, one_cell)
     assert "stress" in bind(*io.load(tmp_path / "model")).refused
+
+
+SKEW = np.array([[1, 0, 0], [1, 1, 0], [0, -1, 1]])
+
+
+def test_one_cell_is_the_only_one(one_cell):
+    """The same lattice by other vectors, or turned, is served; a strained one is refused."""
+    energy_fn, system = bind(POTENTIAL, one_cell), single(SYSTEMS)
+    turn = np.linalg.qr(RNG.normal(size=(3, 3)))[0]
+    for own in (
+        system.replace(cell=SKEW @ system.cell),
+        system.replace(cell=system.cell @ turn, positions=system.positions @ turn),
+    ):
+        np.testing.assert_allclose(energy_fn(own), energy_fn(system), atol=1e-10)
+        np.testing.assert_allclose(jax.jit(energy_fn)(own), energy_fn(system), atol=1e-10)
+    other = strain(system, jnp.zeros((3, 3)).at[0, 0].set(0.01))
+    with pytest.raises(ValueError, match="fitted in the single cell"):
+        energy_fn(other)
+    assert np.isnan(jax.jit(energy_fn)(other))
+    cells = jnp.stack([system.cell, other.cell])
+    both = jax.tree.map(lambda leaf: leaf[:2], SYSTEMS).replace(cell=cells)
+    found = jax.jit(energy_fn)(both)
+    assert np.isfinite(found[0])
+    assert np.isnan(found[1])
+
+
+def test_what_counts_as_one_cell():
+    """Other vectors, rotations and rounding are no strain; a strain of one in a hundred is."""
+    turn = np.linalg.qr(RNG.normal(size=(3, 3)))[0]
+    cells = np.stack([CELL, SKEW @ CELL, CELL @ turn, CELL * (1.0 + 1e-6)])
+    kernel, positions = POTENTIAL.kernel, np.zeros((4, *SYSTEMS.positions.shape[1:]))
+    stack = System(positions, np.tile(SYSTEMS.numbers[0], (4, 1)), cells)
+    assert is_of_one_cell(kernel, stack, ["forces"])
+    assert not is_of_one_cell(kernel, stack, ["forces", "stress"])
+    cells[3] *= 1.01
+    assert not is_of_one_cell(kernel, stack.replace(cell=cells), ["forces"])
 
 
 def test_strain_derivative(one_cell):

@@ -17,9 +17,12 @@ from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_s
 from ase.calculators.lj import LennardJones
 from models import capacitor, counting, crystal, lennard_jones, molecule, morse, run
 
-from jaxff import System, bind, hessian
+from jaxff import System, bind, gdml, hessian
 from jaxff.data.embedded import minimum
+from jaxff.descriptors import smooth_images
 from jaxff.interfaces.ase import JaxffCalculator, system_of
+from jaxff.kernels import Kernel, matern52
+from jaxff.linalg import solvers
 from jaxff.neighbors import displacements, neighbor_list
 from jaxff.potential import Potential
 
@@ -268,6 +271,27 @@ def test_single_precision():
     single, double = JaxffCalculator(MORSE, dtype="float32"), JaxffCalculator(MORSE)
     a, b = (c.get_property("forces", atoms) for c in (single, double))
     assert 1e-12 < np.abs(a - b).max() < 1e-4
+
+
+def test_a_refused_stress_leaves_the_calculator_usable():
+    """Tools of ASE ask for a stress and go on without."""
+    systems = kernel_models.crystal(2)
+    made = gdml.potential(Kernel(smooth_images(systems), matern52))
+    params = made.init(jax.random.key(0), systems, hyper={"lengthscale": 2.0})
+    labels = {"forces": np.random.default_rng(0).normal(size=(2, 4, 3))}
+    params, _ = gdml.fit(made, params, labels, solver=solvers.cholesky(), regularization=1e-6)
+    calculator = JaxffCalculator(bind(made, params))
+    first = jax.tree.map(lambda leaf: np.asarray(leaf[0]), systems)
+    atoms = Atoms(first.numbers, first.positions, cell=first.cell, pbc=True, calculator=calculator)
+    assert "stress" not in calculator.implemented_properties
+    energy = atoms.get_potential_energy()
+    with pytest.raises(PropertyNotImplementedError, match="Fit it to stress labels"):
+        atoms.get_stress()
+    atoms.positions[0, 0] += 0.01
+    assert np.isfinite(atoms.get_potential_energy() - energy)
+    atoms.set_cell(1.01 * atoms.cell.array)
+    with pytest.raises(FloatingPointError, match="cell"):
+        atoms.get_potential_energy()
 
 
 def test_refuses():
