@@ -22,7 +22,7 @@ from jaxff.cli.files import (
     load_model,
 )
 from jaxff.cli.md_summary import draw, summary
-from jaxff.cli.quantum import QuantumLog, quantum_summary
+from jaxff.cli.quantum import QuantumLog, draw_quantum, quantum_summary
 from jaxff.cli.start import read_start, write_report
 from jaxff.data.archive import write_atomic
 from jaxff.dynamics import read_log
@@ -156,8 +156,12 @@ def md(
     told = summary(logs, system.atom_count, ensemble) if beads is None else quantum_summary(output)
     say(told)
     if figure is not None:
-        title = f"{name}, {ensemble}" + ("" if copies is None else f", {kind[:-1]} 0")
-        draw(figure, logs[0], system.atom_count, title)
+        title = f"{name}, {ensemble}"
+        if beads is None:
+            title += "" if copies is None else ", replica 0"
+            draw(figure, logs[0], system.atom_count, title)
+        else:
+            draw_quantum(figure, output, system.atom_count, f"{title}, {beads} beads")
     about = {"Start": place, "Temperature": f"{temperature:g} K", "Seed": str(seed)}
     if failure is not None:
         about["Stopped early"] = str(failure)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxff import analysis
-from jaxff.dynamics import Trajectory, read_log
+from jaxff import analysis, report
+from jaxff.cli.console import say
+from jaxff.dynamics import Trajectory, energy_drift, read_log
+from jaxff.report.recorded import QUANTUM_LOG
 
-__all__ = ["QuantumLog", "quantum_summary"]
+__all__ = ["QuantumLog", "draw_quantum", "quantum_summary"]
 
-_FILE = "quantum.csv"
 _COLUMNS = (
     "step", "time_fs", "potential_energy_eV", "virial_kinetic_energy_eV",
     "primitive_kinetic_energy_eV", "conserved_energy_eV", "radius_of_gyration_A",
@@ -36,9 +37,14 @@ class QuantumLog:
         writer: Callable[[Trajectory], None],
         done: int | None,
     ):
-        self.path, self.temperature, self.writer = folder / _FILE, temperature, writer
+        self.path, self.temperature, self.writer = folder / QUANTUM_LOG, temperature, writer
         self.header = done is None
         if done is not None:
+            if not self.path.exists():
+                raise FileNotFoundError(
+                    f"{self.path}: a path integral goes on from its estimators too; bring the file "
+                    "back, or start anew with another --output"
+                )
             lines = self.path.read_text().splitlines(keepends=True)
             kept = [x for x in lines[1:] if x.endswith("\n") and int(x.split(",")[0]) <= done]
             self.path.write_text("".join([lines[0], *kept]))
@@ -68,7 +74,7 @@ class QuantumLog:
 
 def quantum_summary(folder: Path) -> str:
     """Averages with standard errors, of what comes after the first fifth, and what is conserved."""
-    log = read_log(folder / _FILE)
+    log = read_log(folder / QUANTUM_LOG)
     times = log["time_fs"]
     text = f"{len(times)} frames, {times[-1] / 1000:g} ps"
     settled = slice(len(times) // 5, None)
@@ -88,3 +94,12 @@ def quantum_summary(folder: Path) -> str:
         f"Conserved quantity of all beads: drift {drift:.2e} meV/ps, fluctuation "
         f"{1e3 * np.std(conserved):.2e} meV (standard deviation)"
     )
+
+
+def draw_quantum(path: Path, folder: Path, atoms: int, title: str) -> None:
+    """Energies of a path integral and the extension of its rings as a figure."""
+    log = read_log(folder / QUANTUM_LOG)
+    times, conserved = log["time_fs"], log["conserved_energy_eV"]
+    drift = energy_drift(times, conserved, atoms) if len(times) >= 3 else None
+    report.save(path, report.ring_polymers(log, atoms, drift, title))
+    say(f"Wrote {path}.")

@@ -6,7 +6,7 @@ Figures are drawn by Matplotlib's Agg renderer without its global state, and imp
 from jaxff.report.accuracy import force_errors, parity
 from jaxff.report.canvas import save
 from jaxff.report.coarse import distributions, free_energies
-from jaxff.report.dynamics import conservation
+from jaxff.report.dynamics import conservation, ring_polymers
 from jaxff.report.page import Section, Table, facts, page
 from jaxff.report.recorded import Recorded, read_run
 from jaxff.report.run import environment, run_sections, write_run
@@ -27,6 +27,7 @@ __all__ = [
     "page",
     "parity",
     "read_run",
+    "ring_polymers",
     "run_sections",
     "save",
     "spectrum",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["conservation"]
+__all__ = ["conservation", "ring_polymers"]
 
 _POINTS = 4000  # of a line; more are thinned out to the extremes of each bin
 
@@ -75,6 +76,51 @@ def conservation(
     third.set_xlim(picoseconds[0], picoseconds[-1] if len(picoseconds) > 1 else None)
     for axes in (first, second, third):
         axes.legend(loc="upper right", frameon=False, fontsize=9, ncols=2)
+        tidy(axes)
+    return figure
+
+
+def ring_polymers(
+    log: Mapping[str, Any], atoms: int, drift: Drift | None = None, title: str = ""
+) -> Figure:
+    """What a path integral conserves, its energies, and the extension of its rings.
+
+    Args:
+        log: Columns of ``quantum.csv`` by name.
+        atoms: Number of atoms, by which energies are divided.
+        drift: Of the conserved quantity; drawn as a line.
+        title: Title of the figure.
+    """
+    columns = {name: np.asarray(values, float) for name, values in log.items()}
+    picoseconds, share = columns["time_fs"] * 1e-3, 1e3 / atoms
+    figure = new_figure(7.2, 6.8, title)
+    first, second, third = figure.subplots(3, 1, sharex=True)
+    kept = columns["conserved_energy_eV"]
+    per_atom = (kept - kept.mean()) * share
+    _lines(first, picoseconds, per_atom[None], BLUE, "conserved by all beads − mean")
+    if drift is not None:
+        line = drift.slope * (picoseconds - picoseconds.mean())
+        label = f"drift ({drift.slope:.2g} ± {drift.standard_error:.1g}) meV/atom/ps"
+        first.plot(picoseconds, line, color=ORANGE, linewidth=1.4, label=label)
+    first.set_ylim(*room_above(per_atom))
+    potential = columns["potential_energy_eV"]
+    energies = {
+        "kinetic, primitive": (GREY, columns["primitive_kinetic_energy_eV"]),
+        "kinetic, virial": (ORANGE, columns["virial_kinetic_energy_eV"]),
+        "potential, above its lowest": (BLUE, potential - potential.min()),
+    }
+    for label, (color, values) in energies.items():
+        _lines(second, picoseconds, share * values[None], color, label)
+    second.set_ylim(*room_above(share * np.stack([values for _, values in energies.values()])))
+    radius = columns["radius_of_gyration_A"]
+    _lines(third, picoseconds, radius[None], BLUE, "radius of gyration of the rings")
+    third.set_ylim(*room_above(radius))
+    third.set(ylabel="length (Å)", xlabel="time (ps)")
+    third.set_xlim(picoseconds[0], picoseconds[-1] if len(picoseconds) > 1 else None)
+    for axes in (first, second):
+        axes.set_ylabel("energy (meV/atom)")
+    for axes in (first, second, third):
+        axes.legend(loc="upper right", frameon=False, fontsize=9, ncols=3)
         tidy(axes)
     return figure
 

@@ -14,7 +14,10 @@ from jaxff import elements, units
 from jaxff.dynamics import read_hdf5, read_log, read_restart
 from jaxff.types import Float, Int
 
-__all__ = ["Recorded", "read_run"]
+__all__ = ["QUANTUM_LOG", "Recorded", "read_run"]
+
+QUANTUM_LOG = "quantum.csv"
+"""Name of the file with the estimators of a path integral."""
 
 _LINES = 1_000_000  # of trajectories that are read for the spectrum: the last ones
 
@@ -34,6 +37,7 @@ class Recorded:
         ensemble: Name of the ensemble.
         timestep: fs.
         steps: Number of steps.
+        quantum: Of a path integral, whose replicas are beads, the estimators of each frame by name.
     """
 
     folder: Path
@@ -45,6 +49,7 @@ class Recorded:
     ensemble: str
     timestep: float
     steps: int
+    quantum: dict[str, Float[np.ndarray, " frames"]] | None = None
 
     @property
     def replicas(self) -> int:
@@ -82,6 +87,7 @@ def read_run(folder: str | os.PathLike) -> Recorded:
     }
     numbers, times, velocities = _velocities(folder, len(logs))
     keep, interval = _uniform(times)
+    estimators = folder / QUANTUM_LOG
     return Recorded(
         folder,
         tables[0]["time_fs"][:frames],
@@ -92,6 +98,7 @@ def read_run(folder: str | os.PathLike) -> Recorded:
         restart.ensemble,
         restart.timestep,
         restart.step,
+        read_log(estimators) if estimators.exists() else None,
     )
 
 

@@ -16,7 +16,7 @@ from jaxff import elements, units
 from jaxff.analysis import Estimate, estimate
 from jaxff.data.archive import write_atomic
 from jaxff.dynamics import Drift, energy_drift
-from jaxff.report.dynamics import conservation
+from jaxff.report.dynamics import conservation, ring_polymers
 from jaxff.report.page import Section, Table, facts, page
 from jaxff.report.recorded import Recorded, read_run
 from jaxff.report.vibrations import spectrum
@@ -89,14 +89,17 @@ def environment() -> dict[str, str]:
 def _outline(run: Recorded) -> dict[str, str]:
     spacing = f", every {run.interval:g} fs" if run.interval else ""
     atoms = len(run.numbers)
+    freedom = f", {run.degrees_of_freedom} degrees of freedom in the temperature"
     rows = {
-        "Atoms": f"{elements.formula(run.numbers)}, {atoms} atoms, {run.degrees_of_freedom} "
-        "degrees of freedom in the temperature",
+        "Atoms": f"{elements.formula(run.numbers)}, {atoms} atoms"
+        + (freedom if run.quantum is None else ""),
         "Length": f"{run.steps} steps of {run.timestep:g} fs, {run.steps * run.timestep * 1e-3:g} "
         "ps",
         "Frames": f"{len(run.times)}{spacing}",
     }
-    if run.replicas > 1:
+    if run.quantum is not None:
+        rows["Beads"] = str(run.replicas)
+    elif run.replicas > 1:
         rows["Replicas"] = str(run.replicas)
     return {"Ensemble": run.ensemble, **rows}
 
@@ -111,6 +114,8 @@ def run_sections(
         modes: Normal modes to mark in the spectrum, or a function that computes them.
         target: Temperature in K of a thermostat.
     """
+    if run.quantum is not None:  # energies and velocities of single beads mean nothing
+        return [*_path_integral(run.quantum, len(run.numbers))]
     found = [_averages(run), _conservation(run, target)]
     if (seen := _vibrations(run, modes)) is not None:
         found.append(seen)
@@ -133,6 +138,46 @@ def _averages(run: Recorded) -> Section:
         "fluctuation is the standard deviation in time.",
         Table(columns, tuple(rows)),
     )
+
+
+_ESTIMATORS = {
+    "potential_energy_eV": ("potential energy", "eV"),
+    "virial_kinetic_energy_eV": ("kinetic energy, virial estimator", "eV"),
+    "primitive_kinetic_energy_eV": ("kinetic energy, primitive estimator", "eV"),
+    "radius_of_gyration_A": ("radius of gyration of the rings", "Å"),
+}
+
+
+def _path_integral(log: Mapping[str, np.ndarray], atoms: int) -> list[Section]:
+    times, conserved = log["time_fs"], log["conserved_energy_eV"]
+    settled, rows = slice(len(times) // 5, None), []
+    for name, (word, unit) in _ESTIMATORS.items():
+        series = log[name][settled]
+        mean, error, _ = _estimate(series[None])
+        rows.append((word, unit, _digits(mean, error), _short(error), _short(float(series.std()))))
+    drift = energy_drift(times, conserved, atoms) if len(times) >= 3 else None
+    text = (
+        "The drift is the slope of a straight line. What is conserved is the energy of all beads "
+        "with their springs, less the heat that the thermostats gave."
+    )
+    if drift is not None:
+        text += (
+            f"\nDrift of the conserved quantity ({drift.slope:.2e} ± {drift.standard_error:.1e}) "
+            f"meV/atom/ps, fluctuation {1e3 * conserved.std() / atoms:.2e} meV/atom (standard "
+            "deviation)."
+        )
+    return [
+        Section(
+            "Averages of the quantum system",
+            "After the first fifth of the run. The two estimators of the kinetic energy have the "
+            "same average: further apart than their errors, the run is too short.",
+            Table(("average", "unit", "mean", "standard error", "fluctuation"), tuple(rows)),
+        ),
+        Section(
+            "Energies and rings", text, "", ring_polymers(log, atoms, drift),
+            "Conserved quantity, energies and extension of the rings along the run.",
+        ),
+    ]  # fmt: skip
 
 
 def _estimate(series: np.ndarray) -> Estimate:

@@ -92,9 +92,16 @@ def test_replicas_that_are_continued_equal_those_of_one_run(format, files, tmp_p
 def test_path_integrals_that_are_continued_equal_one_run(files, tmp_path, capsys):
     options = ("--ensemble", "pimd", "--beads", 3, "--every", 4)
     made = asked(files, *options, "--centroid-time", 50)
-    assert run(*made, "--steps", 120, "-o", tmp_path / "whole") == 0
+    figure = tmp_path / "rings.png"
+    assert run(*made, "--steps", 120, "-o", tmp_path / "whole", "--figure", figure) == 0
     out = capsys.readouterr().out
     assert "3 beads, 120 steps" in out
+    assert figure.stat().st_size > 10_000
+    page = (tmp_path / "whole" / "report.html").read_text()
+    for told in ("Beads", "virial estimator", "primitive estimator", "radius of gyration"):
+        assert told in page
+    for meaningless in ("total energy", "replica 0", "Replicas"):
+        assert meaningless not in page
     assert "eV (virial)" in out
     assert run(*made, "--steps", 60, "-o", tmp_path / "parts") == 0
     notes = tmp_path / "parts" / "quantum.csv"
@@ -109,6 +116,9 @@ def test_path_integrals_that_are_continued_equal_one_run(files, tmp_path, capsys
     np.testing.assert_allclose(found["potential_energy_eV"], average, atol=1e-9)
     free = 1.5 * 4 * units.BOLTZMANN * 40
     assert np.all(found["virial_kinetic_energy_eV"][-10:] > 0.5 * free)
+    notes.unlink()
+    told = fails(capsys, *made, "--steps", 140, "-o", tmp_path / "parts", "--restart")
+    assert "goes on from its estimators" in told
 
 
 def test_options_reach_the_ensemble(files, tmp_path, monkeypatch):
