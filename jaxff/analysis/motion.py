@@ -137,7 +137,8 @@ def diffusion(
     Args:
         positions: Å, ``(frames, atoms, 3)``, not wrapped into the cell.
         interval: Time between frames in fs.
-        masses: Given, the motion of the centre of mass is taken out first.
+        masses: Given, the motion of the centre of mass is taken out first. Of N equal atoms that
+            all diffuse this takes the share 1/N of the coefficient too.
         atoms: Which atoms count, as indices or a mask; by default all.
         dimensions: In how many directions they diffuse; 2 on a surface, where motion along its
             normal stays bounded.
@@ -145,10 +146,15 @@ def diffusion(
         blocks: Number of blocks, at least 2.
 
     Raises:
-        ValueError: If the run is too short, or dimensions are not 1, 2 or 3.
+        ValueError: If the run is too short, the interval is not positive, the window is not within
+            0 and 1, or dimensions are not 1, 2 or 3.
     """
     if dimensions not in (1, 2, 3):
         raise ValueError(f"dimensions must be 1, 2 or 3, got {dimensions}")
+    if not 0.0 < interval < float("inf"):
+        raise ValueError(f"interval must be a positive time between frames in fs, got {interval}")
+    if not 0.0 <= window[0] < window[1] <= 1.0:
+        raise ValueError(f"window must be two shares of a block in order, 0 to 1, got {window}")
     positions = np.asarray(positions, np.float64)
     length = len(positions) // blocks if blocks > 1 else 0
     first, last = (int(share * length) for share in window)

@@ -59,6 +59,8 @@ def radial_distribution(
         raise ValueError(
             f"positions must have the shape (frames, {len(numbers)}, 3), got {positions.shape}"
         )
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, got {bins}")
     periodic = np.zeros(3, bool)
     if cell is not None:
         periodic = np.ones(3, bool) if pbc is None else np.asarray(pbc, bool)

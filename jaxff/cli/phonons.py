@@ -15,6 +15,7 @@ from jaxff.cli.files import Count, ModelUnits, Name, Reading, formula, load_mode
 from jaxff.cli.start import about_model, command_line, read_start
 from jaxff.data.archive import write_atomic
 from jaxff.kernels import primitive_cell
+from jaxff.system import System
 
 __all__ = ["phonons"]
 
@@ -59,7 +60,12 @@ def phonons(
     say(f"{formula(began.dataset.numbers)}, {began.place}")
     cell = primitive_cell(began.system, tolerance=tolerance)
     crystal = vibrations.supercell_of(began.system, cell, tolerance=tolerance)
-    way = vibrations.band_path(crystal.cell, path, pbc=crystal.pbc, points=points)
+    gaps = _vacuum(began.system, crystal)
+    for vector, gap in gaps.items():
+        say(f"{gap:.1f} Å of vacuum along vector {vector + 1}: the path stays normal to it.")
+    pbc = [repeats and k not in gaps for k, repeats in enumerate(np.asarray(crystal.pbc).tolist())]
+    way = vibrations.band_path(crystal.cell, path, pbc=pbc if path is None else crystal.pbc,
+                               points=points)  # fmt: skip
     with progress("computing the Hessian"):
         found = vibrations.phonons(
             loaded.energy_fn, began.system, cell, average=average, tolerance=tolerance,
@@ -70,6 +76,7 @@ def phonons(
             f"the largest force is {found.largest_force:.2g} eV/Å: phonons of no minimum mean "
             "little (jaxff relax)"
         )
+    way = vibrations.through_points(way, found.commensurate_points)
     exact, along = found.modes(found.commensurate_points), found.modes(way.points)
     say(_text(found, exact, along))
     record = {
@@ -83,6 +90,20 @@ def phonons(
     write_atomic(output / "phonons.json", lambda stream: stream.write(content.encode()))
     report.save(output / "phonons.png", report.bands(along, way))
     say(f"\nWrote phonons.json, phonons.png into {output}.")
+
+
+_VACUUM = 8.0
+"""Å without atoms along a lattice vector, across which a crystal is taken for a slab."""
+
+
+def _vacuum(system: System, crystal: vibrations.Supercell) -> dict[int, float]:
+    """Gaps between layers of atoms along repeating vectors of the primitive cell, if wide."""
+    inverse = np.linalg.inv(crystal.cell)
+    places = np.sort(np.asarray(system.positions, float) @ inverse % 1.0, axis=0)
+    around = np.concatenate([places, places[:1] + 1.0])
+    gaps = np.diff(around, axis=0).max(axis=0) / np.linalg.norm(inverse, axis=0)
+    wide = (gaps > _VACUUM) & np.asarray(crystal.pbc)
+    return {int(k): float(gaps[k]) for k in np.flatnonzero(wide)}
 
 
 def _text(

@@ -32,14 +32,18 @@ def bands(modes: PhononModes, path: BandPath, title: str = "") -> Figure:
         raise ValueError("expected the modes at the points of the path, got those of others")
     figure = new_figure(7.2, 4.4, title)
     axes = figure.subplots()
-    for band in modes.frequencies.T:
-        axes.plot(path.distances, band, color=BLUE, linewidth=1.1)
+    # At a jump of the path two points have one place: there the lines end and begin.
+    jumps = 1 + np.flatnonzero(np.diff(path.distances) == 0.0)
+    pieces = np.split(np.arange(len(path.points)), jumps)
+    for piece in pieces:
+        axes.plot(path.distances[piece], modes.frequencies[piece], color=BLUE, linewidth=1.1)
     exact = np.flatnonzero(modes.exact)
     axes.plot(path.distances[exact], modes.frequencies[exact], "o", color=ORANGE, markersize=3.5)
     for place in path.places:
         axes.axvline(place, color=GREY, linewidth=0.6)
     axes.axhline(0.0, color=GREY, linewidth=0.6)
-    axes.set_xticks(path.places, [label.replace("G", "Γ") for label in path.labels])
+    labels = [label.replace("G", "Γ").replace(",", "|") for label in path.labels]
+    axes.set_xticks(path.places, labels)
     axes.set_xlim(path.distances[0], path.distances[-1])
     axes.set_ylabel("frequency (THz)")
     axes.set_xlabel("wave vector; points: exact, lines: interpolated")

@@ -1,7 +1,7 @@
 """Vibrations in the harmonic approximation, and as they appear in dynamics."""
 
 from jaxff.vibrations.animation import write_modes
-from jaxff.vibrations.band_paths import BandPath, band_path
+from jaxff.vibrations.band_paths import BandPath, band_path, through_points
 from jaxff.vibrations.from_potential import modes_of
 from jaxff.vibrations.normal_modes import NormalModes, normal_modes, rigid_motions
 from jaxff.vibrations.phonons import PhononModes, Phonons, phonons
@@ -36,6 +36,7 @@ __all__ = [
     "project",
     "rigid_motions",
     "supercell_of",
+    "through_points",
     "undo_verlet",
     "write_modes",
 ]

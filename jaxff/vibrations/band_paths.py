@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxff.types import Bool, Float
 
-__all__ = ["BandPath", "band_path"]
+__all__ = ["BandPath", "band_path", "through_points"]
 
 
 class BandPath(NamedTuple):
@@ -52,15 +52,14 @@ def band_path(
 
     if points < 2:
         raise ValueError(f"a path has at least 2 points, got {points}")
+    lattice, periodic = Cell(np.asarray(cell, float)), np.broadcast_to(pbc, 3).tolist()
     try:
-        found = Cell(np.asarray(cell, float)).bandpath(
-            path, npoints=points, pbc=np.broadcast_to(pbc, 3).tolist()
-        )
+        found = lattice.bandpath(path, npoints=points, pbc=periodic)
     except (RuntimeError, KeyError, ValueError, NotImplementedError, AssertionError) as error:
         asked = "usual path" if path is None else f"path {path!r}"
         raise ValueError(
-            f"no {asked} in the lattice of {np.asarray(cell).tolist()} ({error!r}): name points "
-            "that it has, or give wave vectors to Phonons.modes"
+            f"no {asked} in the lattice of {np.asarray(cell).tolist()} ({error!r}){_known(lattice)}"
+            ", or give wave vectors to Phonons.modes"
         ) from error
     distances, places, labels = found.get_linear_kpoint_axis()
     names: dict[float, list[str]] = {}
@@ -72,3 +71,41 @@ def band_path(
         np.array(list(names)),
         tuple(",".join(each) for each in names.values()),
     )
+
+
+def _known(lattice: Any) -> str:
+    """The points that a path may name, where the lattice is known."""
+    try:
+        names = sorted(lattice.bandpath(npoints=0).special_points)
+    except (RuntimeError, KeyError, ValueError, NotImplementedError, AssertionError):
+        return ": name points that it has"
+    return f": it has the points {' '.join(names)}"
+
+
+def through_points(
+    path: BandPath, points: Float[np.ndarray, "others 3"], tolerance: float = 1e-6
+) -> BandPath:
+    """The path with those of further wave vectors that lie on it, such as the exact ones.
+
+    Args:
+        path: From :func:`band_path`.
+        points: Wave vectors in fractions of the reciprocal vectors, which any of these may be
+            added to.
+        tolerance: How far from the path they may be, in fractions.
+    """
+    around = np.indices((5, 5, 5)).reshape(3, -1).T - 2
+    others = (np.asarray(points, float)[:, None] + around).reshape(-1, 3)
+    found, distances = [path.points[:1]], [path.distances[:1]]
+    steps = zip(path.points, path.points[1:], path.distances, path.distances[1:], strict=False)
+    for first, last, near, far in steps:
+        way = last - first
+        if far > near:
+            share = (others - first) @ way / (way @ way)
+            off = np.linalg.norm(others - first - share[:, None] * way, axis=1)
+            rim = tolerance / np.linalg.norm(way)
+            share = np.unique(share[(off < tolerance) & (share > rim) & (share < 1.0 - rim)])
+            found.append(first + share[:, None] * way)
+            distances.append(near + share * (far - near))
+        found.append(last[None])
+        distances.append(np.array([far]))
+    return path._replace(points=np.concatenate(found), distances=np.concatenate(distances))

@@ -100,3 +100,19 @@ def test_arrhenius():
         analysis.arrhenius([300.0, 300.0], [analysis.Diffusion(1.0, 0.1)] * 2)
     with pytest.raises(ValueError, match="did not diffuse"):
         analysis.arrhenius([300.0, 400.0], [analysis.Diffusion(0.0, 0.1)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("interval", "window", "message"),
+    [
+        (0.0, (0.1, 0.5), "interval must be a positive time"),
+        (-1.0, (0.1, 0.5), "interval must be a positive time"),
+        (float("nan"), (0.1, 0.5), "interval must be a positive time"),
+        (1.0, (0.1, 1.5), "window must be two shares"),
+        (1.0, (-0.1, 0.5), "window must be two shares"),
+        (1.0, (0.5, 0.1), "window must be two shares"),
+    ],
+)
+def test_times_without_a_meaning_are_refused(interval, window, message):
+    with pytest.raises(ValueError, match=message):
+        analysis.diffusion(np.zeros((100, 2, 3)), interval, window=window)

@@ -43,3 +43,5 @@ def test_refuses():
         analysis.radial_distribution(np.zeros((1, 1, 3)), [3], np.eye(3), [True, True, False])
     with pytest.raises(ValueError, match="shape"):
         analysis.radial_distribution(np.zeros((1, 3)), [3])
+    with pytest.raises(ValueError, match="bins must be at least 1"):
+        analysis.radial_distribution(np.zeros((1, 1, 3)), [3], bins=0)

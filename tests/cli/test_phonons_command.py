@@ -47,6 +47,18 @@ def test_bands_of_argon(folder, tmp_path, capsys):
     assert (out / "phonons.png").stat().st_size > 1000
 
 
+def test_a_slab_in_a_box_has_a_path_in_its_plane(folder, tmp_path, capsys):
+    """A layer of argon under vacuum, periodic in all directions."""
+    side = 5.25 / np.sqrt(2.0)
+    layer = Atoms("Ar", cell=[side, side, 20.0], pbc=True).repeat((2, 2, 1))
+    ase.io.write(folder / "layer.xyz", layer)
+    assert not run(folder, "layer.xyz", "-o", tmp_path, "--points", 20)
+    assert "20.0 Å of vacuum along vector 3: the path stays normal to it" in capsys.readouterr().out
+    way = json.loads((tmp_path / "phonons.json").read_text())["path"]
+    np.testing.assert_array_equal(np.array(way["points"])[:, 2], 0.0)
+    assert sum(way["exact"]) >= 4
+
+
 @pytest.mark.parametrize(
     ("start", "arguments", "message"),
     [

@@ -6,7 +6,7 @@ from crystals import fcc, graphene
 
 from jaxff import report
 from jaxff.kernels import primitive_cell
-from jaxff.vibrations import PhononModes, band_path
+from jaxff.vibrations import PhononModes, band_path, through_points
 
 FCC = primitive_cell(fcc(1))
 
@@ -36,10 +36,35 @@ def test_a_sheet_has_a_path_in_its_plane():
 
 
 def test_what_there_is_not_is_refused():
-    with pytest.raises(ValueError, match="no path 'GQ' in the lattice"):
+    with pytest.raises(ValueError, match=r"no path 'GQ' in the lattice.* points G K L U W X"):
         band_path(FCC, "GQ")
     with pytest.raises(ValueError, match="at least 2 points"):
         band_path(FCC, points=1)
+
+
+def test_further_points_are_met_on_the_way():
+    """Of the points of 2 × 2 × 2 primitive cells, in any zone, halves of the way are met."""
+    way = band_path(FCC, "XG,LG", points=8)
+    halves = np.indices((2, 2, 2)).reshape(3, -1).T / 2.0 - 1.0
+    quarter = 0.5 * way.points[:1]
+    more = through_points(way, np.concatenate([halves, quarter + [1.0, 0.0, -1.0]]))
+    assert len(more.points) == len(way.points) + 1
+    (index,) = np.flatnonzero(np.isclose(more.points, quarter).all(axis=1))
+    np.testing.assert_allclose(more.distances[index], 0.5 * way.places[1], rtol=1e-6)
+    assert np.all(np.diff(more.distances) >= 0)
+    np.testing.assert_array_equal(more.places, way.places)
+
+
+def test_lines_end_where_the_path_jumps():
+    way = band_path(FCC, "XG,LG", points=12)
+    modes = PhononModes(
+        way.points, np.ones((12, 1)), np.ones((12, 1, 1, 3), complex), np.zeros(12, bool)
+    )
+    (axes,) = report.bands(modes, way).axes
+    lines = [line.get_xdata() for line in axes.lines[:2]]
+    assert lines[0][-1] == lines[1][0] == way.places[1]
+    assert sum(map(len, lines)) == 12
+    assert [each.get_text() for each in axes.get_xticklabels()] == ["X", "Γ|L", "Γ"]
 
 
 def test_bands_are_drawn():
