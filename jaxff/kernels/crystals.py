@@ -13,6 +13,7 @@ Reference:
     (2024), doi:10.1080/27660400.2024.2384822, for spglib.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +85,17 @@ def crystal_group(reference: System, *, tolerance: float = 1e-3) -> CrystalGroup
         ValueError: If the reference has no cell or no symmetry can be found, or what is found is no
             group that keeps interatomic distances to four times the tolerance.
         ImportError: If spglib is missing.
+
+    Warns:
+        UserWarning: If there is no operation but the identity.
     """
+    group = _ideal_group(reference, tolerance)
+    if len(group) == 1:
+        _warn_of_none("reference", tolerance)
+    return group
+
+
+def _ideal_group(reference: System, tolerance: float) -> CrystalGroup:
     positions, numbers, lattice = reference_of(reference)
     name, rotations, shifts = operations(positions, numbers, lattice, tolerance)
     images = _permutations(positions, numbers, lattice, rotations, shifts, tolerance)
@@ -121,6 +132,9 @@ def host_group(
     Raises:
         ValueError: If reference and host do not belong together, or ``own`` is no group of the
             other atoms.
+
+    Warns:
+        UserWarning: If the host has no operation but the identity.
     """
     positions, numbers, lattice = reference_of(reference)
     atoms = len(numbers)
@@ -152,7 +166,9 @@ def host_group(
             "no atom of the reference is on a site of the pristine host: both must have the same "
             "origin"
         )
-    ideal = crystal_group(pristine, tolerance=tolerance)
+    ideal = _ideal_group(pristine, tolerance)
+    if len(ideal) == 1:
+        _warn_of_none("host", tolerance)
     placed = np.where(occupant >= 0, numbers[occupant], 0)
     kept = (placed[ideal.permutations] == placed).all(axis=1)
     others = np.setdiff1d(np.arange(atoms), occupant)
@@ -172,6 +188,16 @@ def host_group(
     moved[:, others] = others[inner]
     images = compose(outer[:, None], moved[None]).reshape(-1, atoms)
     return _assemble(ideal.name, images, pure, ideal.mismatch, tolerance)
+
+
+def _warn_of_none(what: str, tolerance: float) -> None:
+    """Noise above the tolerance takes all symmetry away without any other sign."""
+    warnings.warn(
+        f"the {what} has no symmetry to {tolerance} Å, only the identity is left: give the ideal "
+        "structure instead of a frame of a simulation, or a larger tolerance",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def _permutations(

@@ -137,7 +137,8 @@ def verify(
     if not is_group(rows):
         raise ValueError(
             f"the {len(rows)} permutations are not closed under multiplication, so a kernel summed "
-            "over them has no symmetry: closure(permutations) gives the group that they generate"
+            "over them has no symmetry: jaxff.kernels.permutations.closure gives the group that "
+            "they generate"
         )
     return _sorted(rows)
 

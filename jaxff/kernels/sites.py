@@ -8,16 +8,17 @@ from jaxff.types import Float, Int
 
 __all__ = ["check_frames", "in_order_of"]
 
-_FRAMES = 100
-"""Frames of the data that are looked at, evenly spread."""
+_TOGETHER = 2**20
+"""Displacements that are compared at once: 24 MB a temporary."""
 
 
 def check_frames(reference: System, systems: System, *, rtol: float = 1e-3) -> None:
     """Refuse data whose permutation symmetry is not that of the reference.
 
     Every atom must be nearer to its own site than to those of other atoms of its element in at
-    least half of the frames, after the drift of the whole structure is removed; adsorbates, and
-    atoms that have diffused, may not be, so leave them out of both.
+    least half of the frames, after the drift of the whole structure is removed, and at least half
+    of the atoms of every frame, not counting elements of one atom; adsorbates, and atoms that have
+    diffused, may not be, so leave them out of both.
 
     Args:
         reference: The ideal structure.
@@ -25,7 +26,7 @@ def check_frames(reference: System, systems: System, *, rtol: float = 1e-3) -> N
         rtol: How far lattice vectors may differ, relative to the longest.
 
     Raises:
-        ValueError: If composition, order of atoms or cell differ, or the cell changes between
+        ValueError: If composition, order of atoms or cell differ, in the reference or between
             frames.
     """
     numbers, frames, lattice = _same_atoms(reference, systems, rtol)
@@ -37,21 +38,28 @@ def check_frames(reference: System, systems: System, *, rtol: float = 1e-3) -> N
             "data: bring the reference into their order by in_order_of(reference, systems)"
         )
     sites = np.asarray(reference.positions, float)
-    foreign = numbers[:, None] != numbers
-    own, others = np.zeros(len(numbers)), np.zeros((len(numbers), len(numbers)), int)
-    for frame in frames:
-        distance = nearest_distances(_without_drift(frame, sites, lattice), sites, lattice)
-        nearest = np.where(foreign, np.inf, distance).argmin(axis=1)
-        own += nearest == np.arange(len(numbers))
-        others[np.arange(len(numbers)), nearest] += 1
-    wrong = np.flatnonzero(own < 0.5 * len(frames))
+    nearest = _nearest_sites(frames, sites, numbers, lattice)
+    strange = nearest != np.arange(len(numbers))
+    wrong = np.flatnonzero(strange.sum(axis=0) > 0.5 * len(frames))
     if len(wrong):
         atom = wrong[0]
+        found = np.bincount(nearest[:, atom])
         raise ValueError(
             f"{len(wrong)} atoms of the data are not at their sites of the reference: atom {atom} "
-            f"is nearest to site {others[atom].argmax()} in {others[atom].max()} of {len(frames)} "
-            "frames. If the reference lists its atoms in another order, use in_order_of(reference, "
-            "systems); if the crystal has melted, its symmetry says nothing about the data"
+            f"is nearest to site {found.argmax()} in {found.max()} of {len(frames)} frames. If the "
+            "reference lists its atoms in another order, use in_order_of(reference, systems); if "
+            "the crystal has melted, its symmetry says nothing about the data"
+        )
+    several = np.bincount(numbers)[numbers] > 1
+    away = strange.sum(axis=1)
+    wrong = np.flatnonzero(away > 0.5 * several.sum())
+    if len(wrong):
+        frame = wrong[0]
+        raise ValueError(
+            f"frame {frame} of the data has {away[frame]} of {several.sum()} atoms at sites of "
+            f"other atoms, as {len(wrong)} of {len(frames)} frames do: if they list their atoms in "
+            "another order than the rest, reorder positions and labels or leave such frames out; "
+            "if the crystal has melted, its symmetry says nothing about the data"
         )
 
 
@@ -84,6 +92,29 @@ def in_order_of(reference: System, systems: System, *, rtol: float = 1e-3) -> Sy
     return reference.replace(positions=reference.positions[order], numbers=reference.numbers[order])
 
 
+def _nearest_sites(
+    frames: np.ndarray, sites: np.ndarray, numbers: np.ndarray, lattice: Lattice
+) -> Int[np.ndarray, "frames atoms"]:
+    """The site of its element that each atom is nearest to."""
+    foreign = numbers[:, None] != numbers
+    between = np.where(foreign, np.inf, nearest_distances(sites, sites, lattice))
+    np.fill_diagonal(between, np.inf)
+    # An atom within half the way to any other site of its element is at its own.
+    near = 0.5 * between.min(axis=1)
+    result = np.tile(np.arange(len(numbers)), (len(frames), 1))
+    inverse = np.linalg.inv(lattice.cell)
+    for part in np.array_split(np.arange(len(frames)), 1 + frames.size // _TOGETHER):
+        shifted = _without_drift(frames[part], sites, lattice)
+        step = shifted - sites
+        step = step - (np.round(step @ inverse) * lattice.pbc) @ lattice.cell
+        frame, atom = np.nonzero(np.linalg.norm(step, axis=-1) >= near)
+        for few in np.array_split(np.arange(len(atom)), 1 + len(atom) * len(sites) // _TOGETHER):
+            at = atom[few]
+            distance = nearest_distances(shifted[frame[few], at], sites, lattice)
+            result[part[frame[few]], at] = np.where(foreign[at], np.inf, distance).argmin(axis=1)
+    return result
+
+
 def _assign(
     frame: np.ndarray, sites: np.ndarray, foreign: np.ndarray, lattice: Lattice
 ) -> tuple[float, Int[np.ndarray, " atoms"]]:
@@ -99,7 +130,7 @@ def _assign(
 def _same_atoms(
     reference: System, systems: System, rtol: float
 ) -> tuple[Int[np.ndarray, " atoms"], Float[np.ndarray, "frames atoms 3"], Lattice]:
-    """Atomic numbers, some frames and the lattice of data that may belong to the reference."""
+    """Atomic numbers, frames and the lattice of data that may belong to the reference."""
     if systems.is_packed or len(systems.batch_shape) != 1 or not systems.batch_shape[0]:
         raise ValueError(
             "the data must be a stack of systems with one leading axis (jaxff.system.stack), got "
@@ -108,7 +139,6 @@ def _same_atoms(
     if reference.cell is None or systems.cell is None:
         which = "reference" if reference.cell is None else "data"
         raise ValueError(f"crystals need a cell, the {which} has none")
-    count = len(systems.positions)
     numbers, expected = np.asarray(systems.numbers), np.asarray(reference.numbers)
     same = numbers.shape[1] == len(expected)
     if not same or not np.array_equal(np.sort(numbers[0]), np.sort(expected)):
@@ -138,8 +168,7 @@ def _same_atoms(
             f"the reference is periodic along {periodic.tolist()}, the data are not: give both the "
             "same pbc"
         )
-    picked = np.unique(np.linspace(0, count - 1, min(count, _FRAMES)).round().astype(int))
-    return numbers[0], np.asarray(systems.positions, float)[picked], lattice_of(cell, periodic)
+    return numbers[0], np.asarray(systems.positions, float), lattice_of(cell, periodic)
 
 
 def _apart(cells: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
@@ -161,12 +190,14 @@ def _formula(numbers: np.ndarray) -> str:
     return " ".join(f"{n} of Z = {z}" for z, n in zip(kinds, counts, strict=True))
 
 
-def _without_drift(frame: np.ndarray, sites: np.ndarray, lattice: Lattice) -> np.ndarray:
+def _without_drift(
+    frames: Float[np.ndarray, "*batch atoms 3"], sites: np.ndarray, lattice: Lattice
+) -> Float[np.ndarray, "*batch atoms 3"]:
     """Positions shifted as a whole onto the sites, in their order.
 
     The mean of displacements on the circle of each periodic direction needs no choice of images.
     """
-    inverse = np.linalg.inv(lattice.cell)
-    step = (frame - sites) @ inverse
-    turns = np.angle(np.mean(np.exp(2j * np.pi * step), axis=0)) / (2 * np.pi)
-    return frame - np.where(lattice.pbc, turns, step.mean(axis=0)) @ lattice.cell
+    step = (frames - sites) @ np.linalg.inv(lattice.cell)
+    turns = np.angle(np.mean(np.exp(2j * np.pi * step), axis=-2, keepdims=True)) / (2 * np.pi)
+    drift = np.where(lattice.pbc, turns, step.mean(axis=-2, keepdims=True))
+    return frames - drift @ lattice.cell

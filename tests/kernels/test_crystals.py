@@ -77,6 +77,18 @@ def test_distortion_lowers_the_group():
     assert len(crystal_group(small, tolerance=1e-6)) == 6
 
 
+def test_a_noisy_reference_is_warned_of():
+    rng = np.random.default_rng(0)
+    system = graphene(3, 3)
+    noisy = system.replace(positions=system.positions + 2e-3 * rng.normal(size=(18, 3)))
+    with pytest.warns(UserWarning, match=r"reference has no symmetry to 0.001 Å.*larger tolerance"):
+        assert len(crystal_group(noisy)) == 1
+    covered = joined(noisy, [[1.0, 1.0, 3.0]], [8])
+    with pytest.warns(UserWarning, match=r"host has no symmetry to 0.001 Å"):
+        assert len(host_group(covered, np.arange(18))) == 1
+    assert len(crystal_group(noisy, tolerance=0.05)) == 108
+
+
 def test_vacancy_keeps_what_maps_it_onto_itself():
     """The same from the ideal defect itself and from a relaxed one with its pristine host."""
     pristine = fcc()

@@ -83,3 +83,28 @@ def test_other_atoms_and_cells_are_refused():
         check_frames(CRYSTAL, System(data.positions, data.numbers))
     with pytest.raises(ValueError, match=r"one leading axis"):
         check_frames(CRYSTAL, CRYSTAL)
+
+
+def test_a_few_frames_in_another_order_are_seen():
+    """No atom is elsewhere in most frames, and no even choice of a hundred holds them all."""
+    data = frames(CRYSTAL, 300)
+    check_frames(CRYSTAL, data)
+    for few in ([7], range(101, 201)):
+        positions = data.positions.at[np.array(few)].set(data.positions[np.array(few)][:, ORDER])
+        message = rf"frame {few[0]} of the data has \d+ of 32 atoms .* as {len(few)} of 300"
+        with pytest.raises(ValueError, match=message):
+            check_frames(CRYSTAL, data.replace(positions=positions))
+
+
+def test_single_atoms_of_an_element_do_not_count():
+    """Two of three exchangeable atoms are more than half of them, but not of all thirteen."""
+    elements = np.arange(1, 14)
+    elements[[3, 6]] = elements[2]
+    cell = 3.0 * np.diag([13.0, 1.0, 1.0])
+    row = System(3.0 * np.arange(13)[:, None] * np.array([1.0, 0, 0]), elements, cell)
+    data = frames(row, 9)
+    positions = data.positions.at[4].set(
+        data.positions[4][np.array([0, 1, 6, 2, 4, 5, 3, *range(7, 13)])]
+    )
+    with pytest.raises(ValueError, match="frame 4 of the data has 3 of 3 atoms"):
+        check_frames(row, data.replace(positions=positions))
