@@ -660,6 +660,7 @@ def files(folder):
     (folder / "cut.safetensors").write_bytes(b"\x08\x00")
     (folder / "empty.xyz").write_text("")
     write(folder / "other.npz", z=np.array([16, 1, 1]))
+    write(folder / "turned.npz", z=np.array([1, 8, 1]))
     return folder
 
 
@@ -674,7 +675,8 @@ def files(folder):
         ("model.npz", "cut.safetensors", "expected a data set"),
         ("empty.xyz", "data.npz", "expected a model"),
         ("model.npz", "empty.xyz", "--energy-key"),
-        ("model.npz", "other.npz", "O H H in this order"),
+        ("model.npz", "other.npz", "H2O (3 atoms), not for the H2S (3 atoms) of"),
+        ("model.npz", "turned.npz", "with O as atom 0, counted from 0, not for the H there"),
         ("absent.npz", "data.npz", "absent.npz: no such file"),
         ("model.npz", ".", "a folder"),
     ],

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxff.cli.console import as_flags, complain
+from jaxff.cli.console import as_flags, complain, warn
 
 __all__ = ["main"]
 
@@ -49,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"jaxff {version('jaxff')}\n")
         return 0
     try:
-        _run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show(warnings.showwarning)
+            _run(arguments)
     except KeyboardInterrupt:
         if debug:
             raise
@@ -69,6 +72,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     return 0
+
+
+def _show(usual: Callable[..., None]) -> Callable[..., None]:
+    """Prints warnings of the library as the commands print theirs, others as usual."""
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if category is UserWarning:
+            warn(str(message))
+        else:
+            usual(message, category, *rest, **more)
+
+    return show
 
 
 def _run(arguments: list[str]) -> None:

@@ -133,8 +133,8 @@ class LoadedModel:
         """
         if self.numbers is not None and not np.array_equal(self.numbers, data.numbers):
             raise ValueError(
-                f"the model is made for the atoms {symbols(self.numbers)} in this order, but "
-                f"{data.source or data.name} holds {symbols(data.numbers)}"
+                f"the model is made for {_difference(self.numbers, data.numbers)} of "
+                f"{data.source or data.name}: give the same atoms in the same order"
             )
         for name in sorted({"charge", "spin"} & self.potential.uses):
             if getattr(data, name) is None:
@@ -159,6 +159,16 @@ class LoadedModel:
                 f"{np.round(data.cell[frame], 3).tolist()}, another lattice: train on such cells, "
                 "or take others"
             )
+
+
+def _difference(expected: np.ndarray, got: np.ndarray) -> str:
+    """How two lists of atoms differ, in few words however long they are."""
+    whole = f"{formula(expected)} ({len(expected)} atoms)"
+    if not np.array_equal(np.sort(expected), np.sort(got)):
+        return f"{whole}, not for the {formula(got)} ({len(got)} atoms)"
+    atom = int(np.argmax(expected != got))
+    wanted, found = symbols(expected[[atom]]), symbols(got[[atom]])
+    return f"{whole} with {wanted} as atom {atom}, counted from 0, not for the {found} there"
 
 
 def symbols(numbers: Any) -> str:

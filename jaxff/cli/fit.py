@@ -9,11 +9,13 @@ import tyro
 
 from jaxff import io, units
 from jaxff.cli.console import say, warn
+from jaxff.cli.crystal import descriptor_of_pairs
 from jaxff.cli.files import Reading, check_output, formula, is_model, read_data
 from jaxff.cli.selection import Selection, select
 from jaxff.cli.solving import Solving, write_record
 from jaxff.cli.training import Fitting, report_errors, train_model
 from jaxff.data import Dataset, consistency, implausible_lengths
+from jaxff.descriptors import inverse_distances
 from jaxff.interfaces import sgdml
 from jaxff.linalg.memory import format_bytes
 from jaxff.potential import bind
@@ -66,7 +68,13 @@ def fit(
     if unlikely := implausible_lengths(dataset):
         warn(unlikely)
     parts = select(dataset, selection)
-    model, params, about, trial = train_model(dataset, parts, fitting, solving, selection.seed)
+    if not 0 < fitting.tolerance < float("inf"):
+        raise ValueError(f"--tolerance must be positive, got {fitting.tolerance}")
+    crystal = fitting.symmetry == "crystal"  # which has a descriptor of its own
+    descriptor = inverse_distances if crystal else descriptor_of_pairs(dataset, output)
+    model, params, about, trial = train_model(
+        dataset, parts, fitting, solving, selection.seed, descriptor
+    )
     if len(parts.test):
         report = report_errors(bind(model, params), parts.test)
         say(table(report, f"\nTest errors ({len(parts.test)} frames)"))

@@ -7,27 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import jax
 import numpy as np
 
 from jaxff import gdml, units
 from jaxff.cli.console import progress, say, warn
-from jaxff.cli.files import kind
+from jaxff.cli.crystal import ENOUGH, crystal_kernel
+from jaxff.cli.files import Name
 from jaxff.cli.solving import Solving, build_solver
-from jaxff.data import Dataset, extxyz, npz, poscar
+from jaxff.data import Dataset
 from jaxff.data.splits import Split
-from jaxff.descriptors import inverse_distances, smooth_images
+from jaxff.descriptors import InverseDistances, inverse_distances
 from jaxff.interfaces import sgdml
-from jaxff.kernels import Kernel, check_frames, crystal_group, matern52, permutations
+from jaxff.kernels import Kernel, matern52, permutations
 from jaxff.linalg.memory import available_bytes, dense_bytes, format_bytes
 from jaxff.potential import bind
 from jaxff.quantities import quantity
-from jaxff.system import System
 from jaxff.training import errors, predict, table
 
 __all__ = ["Fitting", "Trained", "label_units", "report_errors", "train_model"]
 
 _GRID = tuple(float(value) for value in range(10, 101, 10))
+_CRYSTAL_GRID = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Fitting:
     """The kernel and its regularization."""
 
     lengthscale: tuple[float, ...] = ()
-    """Length scales to try (sigma of sGDML, in 1/Å or 1/length unit of the file) until the validation error rises; with validation frames 10 20 ... 100 unless said otherwise."""  # noqa: E501
+    """Length scales to try (sigma of sGDML, in 1/Å or 1/length unit of the file) until the validation error rises; with validation frames 10 20 ... 100 unless said otherwise, of a crystal 4 8 16 ... 256."""  # noqa: E501
     regularization: float = 1e-10
     """Added to the diagonal of the kernel matrix of labels with unit standard deviation."""
     relative: bool = False
@@ -43,7 +43,13 @@ class Fitting:
     symmetry: Literal["recovered", "crystal", "none"] = "recovered"
     """Permutations of equivalent atoms: recovered from the geometries or named by the file, those of the crystal in --reference, with a smooth descriptor of all pairs, or none (plain GDML)."""  # noqa: E501
     reference: Path | None = None
-    """Ideal supercell in the cell and the atom order of the data, for --symmetry crystal: a POSCAR (or CONTCAR, *.vasp), or the first frame of an extended XYZ or a data set."""  # noqa: E501
+    """Ideal supercell in the cell of the data, for --symmetry crystal: a POSCAR (or CONTCAR, *.vasp; periodic as the data are), or the first frame of an extended XYZ or a data set."""  # noqa: E501
+    tolerance: float = 1e-3
+    """How far atoms of the reference may be from ideal positions, in Å."""
+    host: Name = None
+    """Atoms of the reference that form an ideal host, such as 0-49 (counted from 0), where others move about on it or in it; then it must list its atoms as the data do."""  # noqa: E501
+    own: Literal["recovered", "none"] = "recovered"
+    """Permutations of the atoms beside --host among themselves: recovered from the geometries, or none."""  # noqa: E501
     max_order: int = 10_000
     """Largest permutation group to accept."""
     energy_constraints: bool = False
@@ -64,7 +70,12 @@ class Trained(NamedTuple):
 
 
 def train_model(
-    data: Dataset, parts: Split, fitting: Fitting, solving: Solving, seed: int
+    data: Dataset,
+    parts: Split,
+    fitting: Fitting,
+    solving: Solving,
+    seed: int,
+    descriptor: InverseDistances = inverse_distances,
 ) -> Trained:
     """Recover the symmetry, choose the length scale, fit, and fix the energy constant.
 
@@ -74,13 +85,14 @@ def train_model(
         fitting: The kernel and the regularization.
         solving: How its equations are solved.
         seed: For the frames that recovery looks at.
+        descriptor: Of pairs; with a reference they are smooth images.
     """
     train, valid = parts.train, parts.valid
     names = ("forces", "energy") if fitting.energy_constraints else ("forces",)
     labels = train.labels(*names)
     scales = _lengthscales(data, fitting, len(valid) > 0)
     _warn_of_repeats(train, valid, parts.test)
-    kernel, origin = _kernel(data, train, fitting, seed)
+    kernel, origin = _kernel(data, train, fitting, seed, descriptor)
     model = gdml.potential(kernel)
     _announce(train, valid, kernel.order, origin, len(names) > 1)
     tuning = _tune(model, train, valid, labels, scales, fitting, solving)
@@ -142,10 +154,13 @@ def _mae_rmse(report: dict[str, dict[str, Any]], name: str) -> dict[str, float]:
 
 def _lengthscales(data: Dataset, fitting: Fitting, has_valid: bool) -> tuple[float, ...]:
     """Candidates in 1/Å."""
-    values = fitting.lengthscale or (_GRID if has_valid else ())
+    crystal = fitting.symmetry == "crystal"
+    grid = _CRYSTAL_GRID if crystal else _GRID
+    values = fitting.lengthscale or (grid if has_valid else ())
     if not values:
+        usual = "4 to 64" if crystal else "10 to 50"
         raise ValueError(
-            "without validation frames (--valid) one --lengthscale is needed; 10 to 50 is usual"
+            f"without validation frames (--valid) one --lengthscale is needed; {usual} is usual"
         )
     if len(values) > 1 and not has_valid:
         raise ValueError(
@@ -154,41 +169,25 @@ def _lengthscales(data: Dataset, fitting: Fitting, has_valid: bool) -> tuple[flo
     return tuple(value / units.to_angstrom(data.length_unit) for value in values)
 
 
-_ENOUGH, _FEW = 100, 30
-"""Geometries from which a group is recovered with certainty, and below which it may come out too
-large: swaps that never happen are told apart by distances that never occur."""
+_FEW = 30
+"""Geometries below which a recovered group may come out too large: swaps that never happen are told
+apart by distances that never occur."""
 
 
-def _kernel(data: Dataset, train: Dataset, fitting: Fitting, seed: int) -> tuple[Kernel, str]:
+def _kernel(
+    data: Dataset, train: Dataset, fitting: Fitting, seed: int, descriptor: InverseDistances
+) -> tuple[Kernel, str]:
     """The kernel, and where its permutations come from."""
     if (fitting.symmetry == "crystal") != (fitting.reference is not None):
         raise ValueError(
             "--symmetry crystal and --reference, the ideal supercell, need each other: give both"
         )
+    if fitting.host is not None and fitting.reference is None:
+        raise ValueError("--host names atoms of --reference: give both, and --symmetry crystal")
     if fitting.reference is None:
         group, origin = _permutations(data, train, fitting, seed)
-        return Kernel(inverse_distances, matern52, group), origin
-    reference = _ideal(fitting.reference, data)
-    check_frames(reference, data.systems)
-    crystal = crystal_group(reference)
-    if len(crystal) > fitting.max_order:
-        raise ValueError(
-            f"the crystal has {len(crystal)} permutations, more than --max-order "
-            f"{fitting.max_order}"
-        )
-    descriptor = smooth_images(data.systems)
-    kernel = Kernel(descriptor, matern52, crystal.permutations, crystal.translations)
-    return kernel, f"crystal {crystal}"
-
-
-def _ideal(path: Path, data: Dataset) -> System:
-    """The first structure of a file; extended XYZ is in the unit of length of the data."""
-    found = kind(path)
-    if found == "xyz":
-        frames = extxyz.read(path, energy_key=None, forces_key=None, length_unit=data.length_unit)
-    else:
-        frames = poscar.read(path) if found == "poscar" else npz.read(path)
-    return jax.tree.map(lambda leaf: leaf[0], frames[[0]].systems)
+        return Kernel(descriptor, matern52, group), origin
+    return crystal_kernel(data, train, fitting, seed)
 
 
 def _permutations(
@@ -203,7 +202,7 @@ def _permutations(
             f"the file names {len(given)} permutations, more than --max-order {fitting.max_order}"
         )
     start = time.perf_counter()
-    frames = train if len(train) >= _ENOUGH else data
+    frames = train if len(train) >= ENOUGH else data
     with progress("recovering permutations"):
         group = permutations.recover(frames.systems, seed=seed, max_order=fitting.max_order)
     used, seconds = min(len(frames), 1000), time.perf_counter() - start

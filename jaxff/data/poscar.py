@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import numpy as np
@@ -22,7 +23,7 @@ def is_poscar(path: str | os.PathLike) -> bool:
 def read(path: str | os.PathLike) -> Dataset:
     """The structure of a POSCAR in Å, periodic in all three directions, as a single frame.
 
-    It has no labels; velocities are left out.
+    It has no labels; velocities are left out. A POSCAR cannot say which directions are periodic.
 
     Args:
         path: The file, with a line of element symbols (VASP 5): older files do not say which atoms
@@ -40,7 +41,7 @@ def read(path: str | os.PathLike) -> Dataset:
     try:
         atoms = ase.io.read(os.fspath(path), format="vasp")
     except (ValueError, IndexError, TypeError, KeyError, RuntimeError, OSError) as error:
-        raise ValueError(f"{path}: not readable as POSCAR: {error!r}") from error
+        raise ValueError(_missing(path) or f"{path}: not readable as POSCAR: {error!r}") from error
     assert not isinstance(atoms, list)
     if not len(atoms) or not np.isfinite(atoms.positions).all():
         raise ValueError(f"{path}: a POSCAR of finite coordinates is expected")
@@ -52,6 +53,30 @@ def read(path: str | os.PathLike) -> Dataset:
         name=os.path.basename(path),
         source=str(path),
     )
+
+
+def _missing(path: str | os.PathLike) -> str | None:
+    """What to say of a file with fewer positions than atoms."""
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        lines = stream.read().splitlines()[6:]
+    counts = lines[0].split() if lines else []
+    if not counts or not all(word.isdigit() for word in counts):
+        return None
+    expected = sum(map(int, counts))
+    # One line tells fractions from Å, after one on fixed atoms if there are any.
+    selective = len(lines) > 1 and lines[1].strip()[:1] in ("S", "s")
+    rows = itertools.takewhile(_is_position, lines[2 + selective :])
+    found = sum(1 for _ in rows)
+    if found >= expected:
+        return None
+    return f"{path}: expected {expected} positions, got {found}: the file is cut short or damaged"
+
+
+def _is_position(line: str) -> bool:
+    try:
+        return len([float(word) for word in line.split()[:3]]) == 3
+    except ValueError:
+        return False
 
 
 def _require_symbols(path: str | os.PathLike) -> None:

@@ -39,7 +39,7 @@ class NearestImages(InverseDistances):
     r"""Descriptor :math:`x_{ab} = 1/\min_L\lVert r_a - r_b + L\rVert` of all pairs, in 1/Å.
 
     The nearest image is found in cells of any shape, where ``inverse_distances`` rounds fractional
-    coordinates, as sGDML does. Both are the same in orthogonal cells.
+    coordinates, as sGDML does. Both are the same in orthogonal cells; in others the latter jumps.
 
     Reference:
         Sauceda et al., Nat. Commun. 13, 3733 (2022), doi:10.1038/s41467-022-31093-x.

@@ -74,7 +74,7 @@ def crystal_group(reference: System, *, tolerance: float = 1e-3) -> CrystalGroup
 
     Operations that leave every atom where it is, such as the mirror plane of a flat sheet, count
     once. The shape of the supercell counts: three by five cells of graphene lack the threefold
-    axes.
+    axes. Of a structure that repeats in one direction, as a nanotube, axes of any order are found.
 
     Args:
         reference: The ideal structure, a single system with a cell, in the atom order of the data.

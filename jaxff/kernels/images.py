@@ -28,12 +28,17 @@ def lattice_of(
     """Lattice of a system.
 
     Raises:
-        ValueError: If vectors of periodic directions are not independent.
+        ValueError: If no direction is periodic, or vectors of those that are depend on each other.
     """
     cell = np.asarray(cell, float)
     periodic = np.ones(3, bool) if pbc is None else np.asarray(pbc, bool)
     kept = cell[periodic]
-    if not len(kept) or np.linalg.matrix_rank(kept) < len(kept):
+    if not len(kept):
+        raise ValueError(
+            f"no direction is periodic: pbc is {periodic.tolist()}, but a crystal repeats in one "
+            "to three directions. Give pbc, or for molecules use jaxff.kernels.permutations.recover"
+        )
+    if np.linalg.matrix_rank(kept) < len(kept):
         raise ValueError(f"the periodic lattice vectors are not independent: {cell.tolist()}")
     full = cell.copy()
     # The null space of the lattice holds unit vectors normal to it.

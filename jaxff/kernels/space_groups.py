@@ -1,5 +1,7 @@
 """Operations and primitive cell of a crystal, found by spglib (the extra ``crystals``).
 
+Those of a structure that repeats in one direction are found without it.
+
 Reference:
     Togo, Shinohara & Tanaka, Sci. Technol. Adv. Mater. Meth. 4, 2384822 (2024),
     doi:10.1080/27660400.2024.2384822.
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxff.kernels.images import Lattice, lattice_of
+from jaxff.kernels.rods import rod_operations
 from jaxff.system import System
 from jaxff.types import Float, Int
 
@@ -90,13 +93,18 @@ def operations(
     numbers: Int[np.ndarray, " atoms"],
     lattice: Lattice,
     tolerance: float,
-) -> tuple[str, Int[np.ndarray, "operations 3 3"], Float[np.ndarray, "operations 3"]]:
+) -> tuple[str, Float[np.ndarray, "operations 3 3"], Float[np.ndarray, "operations 3"]]:
     """Name of the space group, rotations and shifts in fractions of the (padded) cell.
+
+    Rotations are whole numbers, but for those about the axis of one direction that repeats.
 
     Raises:
         ValueError: If no symmetry can be found.
         ImportError: If spglib is missing.
     """
+    if lattice.pbc.sum() == 1:
+        turns, steps = rod_operations(positions, numbers, lattice, tolerance)
+        return "rod group", turns, steps
     try:
         import spglib
     except ImportError as error:
@@ -120,4 +128,4 @@ def operations(
     kept = (found.rotations[:, lattice.pbc][:, :, ~lattice.pbc] == 0).all(axis=(1, 2))
     kept &= (found.rotations[:, ~lattice.pbc][:, :, lattice.pbc] == 0).all(axis=(1, 2))
     name = f"{found.international} (no. {found.number})"
-    return name, found.rotations[kept], found.translations[kept]
+    return name, found.rotations[kept].astype(float), found.translations[kept]

@@ -57,7 +57,11 @@ def test_names(name, expected):
     ("text", "message"),
     [
         (TEXT.replace("Na Cl\n", ""), "names its elements in line 6, got '2 2'"),
-        (TEXT.replace("0.00 0.50 0.50\n", ""), "not readable as POSCAR"),
+        (
+            TEXT.replace("0.00 0.50 0.50\n", ""),
+            "expected 4 positions, got 3: the file is cut short",
+        ),
+        (TEXT.replace("0.50 0.50 0.00", "0.50 x 0.00"), "expected 4 positions, got 1"),
         (TEXT.replace("Na Cl", "Na Qq"), "not readable as POSCAR"),
         (TEXT.replace("0.50 0.50 0.00", "0.50 nan 0.00"), "finite coordinates"),
         ("", "names its elements"),

@@ -5,8 +5,11 @@ import pytest
 from kernel_models import CELL, THREE_HYDROGENS, ammonia, crystal
 from models import difference, rotations
 
+from jaxff import gdml
 from jaxff.descriptors import inverse_distances
-from jaxff.descriptors.inverse_distances import InverseDistances, pair_index
+from jaxff.descriptors.inverse_distances import InverseDistances, misplaced_fraction, pair_index
+from jaxff.kernels import Kernel, matern52
+from jaxff.kernels.images import lattice_of, nearest_distances
 from jaxff.system import System
 
 
@@ -88,3 +91,22 @@ def test_dtype_follows_positions(dtype):
     system = single(ammonia())
     found = inverse_distances(system.replace(positions=system.positions.astype(dtype)))
     assert found.dtype == dtype
+
+
+def test_rounding_in_an_oblique_cell_is_warned_of():
+    cell = 6.0 * np.array([[1.0, 0, 0], [-0.5, np.sqrt(0.75), 0], [0, 0, 2.0]])
+    positions = np.array([[0.0, 0, 0], [2.9, 0.0, 0.0], [2.9, 2.0, 0.0]])
+    oblique = System(positions[None], [[6, 6, 8]], cell[None])
+    rows, columns = np.tril_indices(3, -1)
+    lattice = lattice_of(cell, None)
+    nearest = nearest_distances(positions, positions, lattice)[rows, columns]
+    expected = np.mean(1 / np.asarray(inverse_distances(single(oblique))) > nearest + 1e-3)
+    assert expected > 0.0
+    np.testing.assert_allclose(misplaced_fraction(oblique), [expected])
+    model = gdml.potential(Kernel(inverse_distances, matern52))
+    with pytest.warns(UserWarning, match=r"oblique cell of geometry 0 .* 33 % .* smooth_images"):
+        model.init(jax.random.key(0), oblique, hyper={"lengthscale": 10.0})
+    straight = oblique.replace(cell=np.diag([6.0, 6.0, 12.0])[None])
+    for system in (straight, System(positions, [6, 6, 8])):
+        assert not misplaced_fraction(system).any()
+        inverse_distances.inspect(system)

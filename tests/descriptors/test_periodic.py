@@ -143,3 +143,12 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"sharpness must be at least 4\.68 1/Å² .* got 1"):
         model.init(jax.random.key(0), stack([atoms()]), hyper={"lengthscale": 10.0})
     assert np.isclose(smoothest(atoms()), SHARPNESS)
+
+
+def test_atoms_on_images_of_each_other_are_refused():
+    system = atoms()
+    moved = system.positions.at[3].set(system.positions[1] + SKEWED[0] - SKEWED[2])
+    systems = stack([system, system.replace(positions=moved)])
+    model = gdml.potential(Kernel(SMOOTH, matern52))
+    with pytest.raises(ValueError, match=r"geometry 1 is not finite .* atoms in the same place"):
+        model.init(jax.random.key(0), systems, hyper={"lengthscale": 10.0})

@@ -35,5 +35,7 @@ def test_vectors_of_open_directions_mean_nothing():
     pbc = np.array([True, True, False])
     filled = lattice_of(np.where(pbc[:, None], cell, 0.0), pbc).cell
     np.testing.assert_allclose(filled @ filled[2], [0, 0, 1], atol=1e-14)
+    with pytest.raises(ValueError, match="no direction is periodic: pbc is"):
+        lattice_of(np.eye(3), np.zeros(3, bool))
     with pytest.raises(ValueError, match="not independent"):
         lattice_of(np.zeros((3, 3)), pbc)
