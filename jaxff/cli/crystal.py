@@ -98,11 +98,17 @@ def _group(
     check_frames(_part(reference, host), _part(data.systems, host))
     own = None
     if fitting.own == "recovered" and len(others):
-        # Their minimum images hold a molecule together that the border of the cell cuts.
-        frames = (train if len(train) >= ENOUGH else data).systems
-        own = permutations.recover(_part(frames, others), seed=seed, max_order=fitting.max_order)
+        own = _own(_part((train if len(train) >= ENOUGH else data).systems, others), fitting, seed)
         say(f"The {len(others)} atoms beside the host have {len(own)} permutations of their own.")
     return host_group(reference, host, own=own, tolerance=fitting.tolerance)
+
+
+def _own(systems: System, fitting: Fitting, seed: int) -> Int[np.ndarray, "perms others"]:
+    """Permutations of the atoms beside the host, by their minimum images."""
+    numbers = np.asarray(systems.numbers)[0]
+    if len(numbers) == 2 and numbers[0] == numbers[1]:
+        return np.array([[0, 1], [1, 0]])  # their one distance cannot show that they are alike
+    return permutations.recover(systems, seed=seed, max_order=fitting.max_order)
 
 
 def _in_order(reference: System, data: Dataset) -> System:
