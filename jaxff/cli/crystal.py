@@ -91,8 +91,9 @@ def _group(
     others = np.setdiff1d(np.arange(reference.atom_count), host)
     if not np.array_equal(reference.numbers, data.numbers):
         raise ValueError(
-            f"with --host the reference must list the atoms of the data in their order, got "
-            f"{formula(np.asarray(reference.numbers))} and {formula(data.numbers)} in other orders"
+            "with --host the reference must list the atoms of the data in their order: the "
+            f"elements of {formula(np.asarray(reference.numbers))} do not follow each other as "
+            f"those of the {formula(data.numbers)} of the data"
         )
     # Atoms that move about have no sites.
     check_frames(_part(reference, host), _part(data.systems, host))
