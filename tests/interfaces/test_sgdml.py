@@ -198,6 +198,7 @@ def test_other_kernels_do_not_fit_the_format(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("ignore:in the oblique cell")
 def test_slabs_and_several_cells_do_not_fit_the_format(tmp_path):
     case = CASES["periodic"]()
     slab = case.references.replace(pbc=case.references.pbc.at[:, 2].set(False))
