@@ -47,7 +47,7 @@ def test_further_points_are_met_on_the_way():
     way = band_path(FCC, "XG,LG", points=8)
     halves = np.indices((2, 2, 2)).reshape(3, -1).T / 2.0 - 1.0
     quarter = 0.5 * way.points[:1]
-    more = through_points(way, np.concatenate([halves, quarter + [1.0, 0.0, -1.0]]))
+    more = through_points(way, np.concatenate([halves, quarter + np.array([1.0, 0.0, -1.0])]))
     assert len(more.points) == len(way.points) + 1
     (index,) = np.flatnonzero(np.isclose(more.points, quarter).all(axis=1))
     np.testing.assert_allclose(more.distances[index], 0.5 * way.places[1], rtol=1e-6)
