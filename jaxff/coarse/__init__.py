@@ -41,7 +41,16 @@ from jaxff.coarse.sampling import (
     sizes,
 )
 from jaxff.coarse.search import descend
-from jaxff.coarse.selection import Parts, Score, best, cross_validate, decompose, regularize, scan
+from jaxff.coarse.selection import (
+    Parts,
+    Score,
+    best,
+    cross_validate,
+    decompose,
+    lengthscales,
+    regularize,
+    scan,
+)
 
 __all__ = [
     "Bagged",
@@ -75,6 +84,7 @@ __all__ = [
     "harmonic_bonds",
     "invert_angles",
     "invert_bonds",
+    "lengthscales",
     "linear_map",
     "noise_ratio",
     "normal_equations",

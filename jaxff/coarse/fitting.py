@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxff.coarse.network import fit_network
 from jaxff.coarse.priors import fit_prior, restore, subtract
 from jaxff.coarse.sampling import Fold, block_folds, cells, draw, sizes
 from jaxff.coarse.sections import Inducing, Model, Network, Single, TwoLayers
-from jaxff.coarse.selection import regularize
+from jaxff.coarse.selection import lengthscales, regularize
 from jaxff.data.dataset import Dataset
 from jaxff.descriptors import chiral_distances, inverse_distances
 from jaxff.kernels import Kernel, matern52
@@ -130,6 +131,20 @@ def _kernel(asked: Model, config: Config) -> Kernel:
     return Kernel(turns, matern52)
 
 
+def _lengthscale(asked: Model, config: Config, task: Task) -> float:
+    """The one that is asked for, or that of the least error."""
+    if asked.lengthscale is not None:
+        return asked.lengthscale
+    errors = _errors_by_lengthscale(_kernel(asked, config), task, config.seed)
+    return min(errors, key=lambda value: errors[value])
+
+
+@lru_cache(maxsize=1)  # models of a configuration are fitted one after another
+def _errors_by_lengthscale(kernel: Kernel, task: Task, seed: int) -> dict[float, float]:
+    systems, forces, occupied = _training(task)
+    return lengthscales(kernel, systems, forces, occupied, seed=seed, prior=task.prior)
+
+
 def _hyper(lengthscale: float) -> Mapping[str, Any]:
     return {"lengthscale": lengthscale}
 
@@ -139,12 +154,12 @@ _BEGIN, _TRIED = 0.1, 16
 
 
 def _two_layers(asked: TwoLayers, config: Config, task: Task, progress: Any) -> Fitted:
-    kernel = _kernel(asked, config)
-    above = asked.lengthscale if asked.second_lengthscale is None else asked.second_lengthscale
+    kernel, below = _kernel(asked, config), _lengthscale(asked, config, task)
+    above = below if asked.second_lengthscale is None else asked.second_lengthscale
     systems, forces, occupied = _training(task)
     size = sizes(len(forces), batch=asked.batch, batches=asked.batches, second=asked.second)
     second = Layer(kernel, _hyper(above), asked.second_regularization)
-    first = Layer(kernel, _hyper(asked.lengthscale), asked.regularization or _BEGIN)
+    first = Layer(kernel, _hyper(below), asked.regularization or _BEGIN)
     if asked.regularization is None:
         first, _ = regularize(
             first, second, systems, forces, occupied, block_folds(len(forces), 3)[:1],
@@ -158,6 +173,7 @@ def _two_layers(asked: TwoLayers, config: Config, task: Task, progress: Any) -> 
     bagged = made.bagged
     report = {
         **size._asdict(),
+        "lengthscale": below,
         "regularization": first.regularization,
         "seconds_per_batch": float(np.median(bagged.seconds)),
         "iterations_of_batches": float(np.mean(bagged.iterations)),
@@ -172,22 +188,24 @@ def _single(asked: Single, config: Config, task: Task, progress: Any) -> Fitted:
     count = min(asked.frames, len(forces))
     index = draw(occupied, count, np.random.default_rng(config.seed))
     part = select(systems, index)
-    layer = Layer(_kernel(asked, config), _hyper(asked.lengthscale), asked.regularization)
+    scale = _lengthscale(asked, config, task)
+    layer = Layer(_kernel(asked, config), _hyper(scale), asked.regularization)
     model, info = layer.fit(part, subtract(task.prior, part, forces[index]))
-    report = {"frames": count, "iterations": int(info.iterations)}
+    report = {"frames": count, "lengthscale": scale, "iterations": int(info.iterations)}
     return Fitted(restore(task.prior, model.potential, model.params), report)
 
 
 def _inducing(asked: Inducing, config: Config, task: Task, progress: Any) -> Fitted:
     systems, forces, occupied = _training(task)
     folds = block_folds(len(forces), 3) if asked.regularization is None else ()
-    count = min(asked.inducing, len(forces))
+    count, scale = min(asked.inducing, len(forces)), _lengthscale(asked, config, task)
     made = fit_inducing(
-        systems, forces, occupied, _kernel(asked, config), _hyper(asked.lengthscale),
+        systems, forces, occupied, _kernel(asked, config), _hyper(scale),
         inducing=count, regularization=asked.regularization, seed=config.seed,
         folds=folds, prior=task.prior,
     )  # fmt: skip
-    return Fitted(made.model, {"inducing": count, "regularization": made.regularization})
+    report = {"inducing": count, "lengthscale": scale, "regularization": made.regularization}
+    return Fitted(made.model, report)
 
 
 def _network(asked: Network, config: Config, task: Task, progress: Any) -> Fitted:

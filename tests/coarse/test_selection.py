@@ -6,7 +6,15 @@ import pytest
 from coarse.noisy import NOISE, dimers, double_well
 from jaxff.coarse import block_folds, cells
 from jaxff.coarse.ensemble import Layer, predict_forces
-from jaxff.coarse.selection import best, cross_validate, decompose, regularize, scan
+from jaxff.coarse.inducing import fit_inducing
+from jaxff.coarse.selection import (
+    best,
+    cross_validate,
+    decompose,
+    lengthscales,
+    regularize,
+    scan,
+)
 from jaxff.descriptors import inverse_distances
 from jaxff.kernels import Kernel, matern52
 from jaxff.numerics import select
@@ -93,3 +101,25 @@ def test_the_regularization_is_found_from_either_side(trajectory):
         assert errors[made.regularization] < errors[begin]
         found.append(made.regularization)
     assert abs(np.log10(found[0] / found[1])) <= 1.0
+
+
+def test_length_scales_are_chosen_as_the_true_mean_force_would():
+    systems, forces, mean, distance = dimers(double_well, 900, np.random.default_rng(0))
+    occupied = cells(distance[:, None], 300, [(1.0, 2.0)])
+    found = lengthscales(KERNEL, systems, forces, occupied, inducing=20)
+    tried = np.array(list(found))
+    assert 4.0 in tried
+    np.testing.assert_allclose(np.log2(tried), np.round(np.log2(tried)))
+    chosen = min(found, key=lambda value: found[value])
+    np.testing.assert_allclose(found[chosen], NOISE**2, rtol=0.1)
+
+    def true_error(value):
+        made = fit_inducing(
+            systems, forces, occupied, KERNEL, {"lengthscale": value}, inducing=20, seed=0,
+            folds=block_folds(900, 3),
+        )  # fmt: skip
+        return np.mean((predict_forces(made.model, systems) - mean) ** 2)
+
+    assert true_error(chosen) < 0.5 * min(true_error(0.02), true_error(64.0))
+    with pytest.raises(ValueError, match="all 900 frames"):
+        lengthscales(KERNEL, systems, forces, occupied[:9])
