@@ -2,6 +2,7 @@
 
     python experiments/coarse_alanine.py curves FOLDER --scratch PLACE [--sizes 1000 3000 ...]
     python experiments/coarse_alanine.py timing FOLDER --peer-python PYTHON [--sizes 200 500]
+    python experiments/coarse_alanine.py noise FOLDER
 
 FOLDER holds the trajectory of ``alanine_dipeptide/generate.py``, or is a file of six beads with
 forces (``alanine_dipeptide/beads.npz``, too short for more than a trial).
@@ -296,6 +297,52 @@ def timing(options) -> None:
               else options.scratch / "trial_timing.json", record)  # fmt: skip
 
 
+# --- what noise allows -------------------------------------------------------------------------
+
+
+def noise(options) -> None:
+    config = configured(options.folder.resolve(), 1, 1)
+    data = beads.map_beads(config).data
+    torque, psi = torques(np.asarray(data.positions), np.asarray(data.values["forces"]))
+    weights = np.asarray(data.per_frame["weights"], float)
+    thermal = units.BOLTZMANN * KELVIN
+    edges = np.linspace(-np.pi, np.pi, 37)
+    own = [np.flatnonzero(np.digitize(psi, edges) == i + 1) for i in range(36)]
+    counted = -np.log([weights[i].sum() for i in own])
+    means = np.array([np.average(torque[i], weights=weights[i]) for i in own]) / thermal
+    left = torque / thermal - means[np.digitize(psi, edges) - 1]
+    errors = np.array(
+        [np.sqrt(np.sum((weights[i] * left[i]) ** 2)) / weights[i].sum() for i in own]
+    )
+    first, last = 16, 33  # bins about -15° and 155°, the minima of αR and β
+    step = edges[1] - edges[0]
+    path = np.concatenate(
+        [[0.0], -np.cumsum(0.5 * (means[first:last] + means[first + 1 : last + 1]))]
+    )
+    record = {
+        "settings": about(config, options), "frames": len(psi),
+        "lag_one_correlation_of_noise": float(np.mean(left[1:] * left[:-1]) / np.mean(left**2)),
+        "degrees": np.degrees(0.5 * (edges[1:] + edges[:-1]))[first : last + 1].round(1).tolist(),
+        "counted_kT": (counted - counted[first])[first : last + 1].tolist(),
+        "integral_kT": (step * path).tolist(),
+        "standard_error_kT": (step * np.sqrt(np.cumsum(errors[first : last + 1] ** 2))).tolist(),
+    }  # fmt: skip
+    for row in zip(*(record[k] for k in ("degrees", "counted_kT", "integral_kT",
+                                         "standard_error_kT")), strict=True):  # fmt: skip
+        print("{:6.0f}° {:6.2f} {:6.2f} ± {:.2f} kT".format(*row))
+    write(HERE / "coarse_alanine_noise.json", record)
+
+
+def torques(positions, forces):
+    """Torque on the last bead in eV about the bond that ψ turns about, and ψ, in radians."""
+    *_, near, last = VARIABLES.dihedrals[1]
+    axis = positions[:, near] - positions[:, VARIABLES.dihedrals[1][1]]
+    axis /= np.linalg.norm(axis, axis=1, keepdims=True)
+    arm = np.cross(axis, positions[:, last] - positions[:, near])
+    psi = np.radians(analysis.dihedrals(positions, VARIABLES.dihedrals[1:]))[:, 0]
+    return np.sum(forces[:, last] * arm, axis=1), psi
+
+
 def rms(values) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
@@ -328,7 +375,7 @@ def sgdml(options, systems, forces, index) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("command", choices=("curves", "timing"))
+    parser.add_argument("command", choices=("curves", "timing", "noise"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--scratch", type=Path, default=Path("coarse_alanine"))
     parser.add_argument("--sizes", type=int, nargs="+")
@@ -346,9 +393,11 @@ def main() -> None:
     if options.command == "curves":
         options.sizes = options.sizes or [1000, 3000, 10_000, 30_000]
         curves(options)
-    else:
+    elif options.command == "timing":
         options.sizes = options.sizes or [200, 500]
         timing(options)
+    else:
+        noise(options)
 
 
 if __name__ == "__main__":
