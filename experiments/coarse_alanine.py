@@ -8,7 +8,7 @@ FOLDER holds the trajectory of ``alanine_dipeptide/generate.py``, or is a file o
 forces (``alanine_dipeptide/beads.npz``, too short for more than a trial).
 
 ``curves``: kernel models in two layers, by inducing frames, a SchNet network, and the baselines of
-a single kernel model (of one batch, and of all frames), all with the same prior, fitted to so many
+a single kernel model (of one batch, and of up to 3000 frames), all with the same prior, fitted to so many
 frames at equal distances of the parts that a fold leaves, simulated by Langevin dynamics of many
 replicas from these frames, and compared with all of the trajectory. Length scales of kernels are
 those of least error within the training frames, chosen anew for every size and fold. Of more frames
@@ -81,7 +81,7 @@ MODELS = {
         network={"name": "schnet", "cutoff": 8.0, "features": 32, "interactions": 2},
     ),
     "one batch": sections.Single("single", regularization=1e-3, frames=1000),
-    "single layer": sections.Single("single", regularization=1e-3, frames=10_000),
+    "single layer": sections.Single("single", regularization=1e-3, frames=3000),
 }
 SHORT = {  # of --trial
     "two layers": {"batches": 4, "batch": 100, "second": 100},
