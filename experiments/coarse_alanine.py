@@ -1,6 +1,7 @@
 """Free energies of coarse-grained alanine dipeptide against the number of frames; time per batch.
 
     python experiments/coarse_alanine.py curves FOLDER --scratch PLACE [--sizes 1000 3000 ...]
+        [--folds 0 1 ...] [--models NAME ...] [--steps 24000] [--record FILE]
     python experiments/coarse_alanine.py timing FOLDER --peer-python PYTHON [--sizes 200 500]
     python experiments/coarse_alanine.py noise FOLDER
 
@@ -142,7 +143,7 @@ def curves(options) -> None:
     data = found.data
     hand, bias = comparison.hand_of(config, data), bias_of(options.folder)
     reference = comparison.ensemble_of(config, data.positions, data.per_frame["weights"], hand=hand)
-    target = options.scratch / "trial.json" if options.trial else RECORD
+    target = options.scratch / "trial.json" if options.trial else options.record
     record = json.loads(target.read_text()) if target.exists() else {"entries": []}
     record["reference"] = {"frames": len(data), **comparison.compared(config, reference, reference)}
     done = {(e["model"], e["frames"], e["fold"]): e["steps"] for e in record["entries"]}
@@ -381,6 +382,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--folds", type=int, nargs="+", default=list(range(FOLDS)))
     parser.add_argument("--models", nargs="+", choices=list(MODELS))
+    parser.add_argument("--record", type=Path, default=RECORD, help="of the curves")
     parser.add_argument("--steps", type=int, default=24_000)
     parser.add_argument("--replicas", type=int, default=100)
     parser.add_argument("--peer-python", type=Path)

@@ -17,7 +17,7 @@ from jaxff.cli.coarse_report import write_comparison
 from jaxff.cli.console import progress, say, warn
 from jaxff.cli.manual import sections
 from jaxff.coarse import config as settings
-from jaxff.coarse.beads import map_beads
+from jaxff.coarse.beads import files_of, map_beads
 from jaxff.coarse.comparison import compared, ensemble_of, hand_of, simulate
 from jaxff.coarse.config import Config, read_config
 from jaxff.coarse.fitting import Task, fit_model, task
@@ -111,8 +111,24 @@ def _without_simulation(only: Step | None, config: Path) -> None:
     warn(text)
 
 
+def _wanted_map(config: Config, folder: Folder) -> dict[str, Any]:
+    """What beads follow from, with the files as they are.
+
+    Raises:
+        ValueError: If one of them lies where results go.
+    """
+    files = files_of(config.data, config.folder)
+    for each in files:
+        if Path(each["path"]).parent == folder.path.resolve():
+            raise ValueError(
+                f"{each['path']} lies in the folder of the results, where it could be overwritten: "
+                "name another output"
+            )
+    return {**config.settings_of_map(), "files": files}
+
+
 def _map(config: Config, folder: Folder) -> None:
-    wanted = config.settings_of_map()
+    wanted = _wanted_map(config, folder)
     if folder.has("map", wanted, ("beads.npz",)):
         return
     with progress("reading the trajectory"):
@@ -121,7 +137,8 @@ def _map(config: Config, folder: Folder) -> None:
     content: dict[str, Any] = {
         "frames": len(made.data),
         "masses_amu": made.masses.tolist(),
-        "virial": made.virial,
+        "equipartition": made.equipartition[0],
+        "equipartition_error": made.equipartition[1],
         "fingerprint": _fingerprint(folder),
     }
     if made.mapping is not None:
@@ -130,8 +147,8 @@ def _map(config: Config, folder: Folder) -> None:
         content["force_map"] = made.mapping.forces.tolist()
     folder.note("map", wanted, content)
     say(
-        f"{len(made.data)} frames of {len(made.masses)} beads, from {made.data.source}; virial "
-        f"{made.virial:.3g} of that of equipartition."
+        f"{len(made.data)} frames of {len(made.masses)} beads, from {made.data.source}; forces are "
+        "{:.3g} ± {:.1g} times what equipartition asks.".format(*made.equipartition)
     )
 
 
@@ -140,7 +157,7 @@ def _fingerprint(folder: Folder) -> str | None:
 
 
 def _beads(config: Config, folder: Folder) -> Dataset:
-    folder.require("map", config.settings_of_map(), ("beads.npz",))
+    folder.require("map", _wanted_map(config, folder), ("beads.npz",))
     return npz.read(folder.path / "beads.npz")
 
 
@@ -175,7 +192,7 @@ def _simulate(config: Config, folder: Folder, beads: Dataset, prepared: Task) ->
         folder.require(name, _wanted(config, name, beads), (f"{name}.safetensors",))
         potential, params = io.load(folder.path / f"{name}.safetensors")
         with progress(f"simulating {name}", 1.0) as bar:
-            model, masses = bind(potential, params), beads.metadata["masses"]
+            model, masses = bind(potential, params), np.array(folder.content("map")["masses_amu"])
             try:
                 places = simulate(config, model, prepared, masses, bar)
             except FloatingPointError as error:

@@ -80,7 +80,7 @@ def _outline(config: Config, ensembles: Mapping[str, Ensemble]) -> dict[str, str
     if config.simulate is not None:
         own = config.simulate
         rows["Dynamics"] = (
-            f"{own.ensemble}, {own.replicas} replicas of {own.steps} steps of {own.timestep:g} fs"
+            f"{own.ensemble}, {own.replicas} replicas of {own.steps} steps of {own.step:g} fs"
         )
     return {**rows, **report.environment()}
 

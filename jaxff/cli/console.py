@@ -45,9 +45,14 @@ _FLAGS = {
 }
 _PATTERN = re.compile("|".join(rf"(?<![\w./-]){re.escape(name)}(?!\w|\.\w)" for name in _FLAGS))
 
+_SECTION = re.compile(r"(?<!\w)\[[a-z]\w*(\.[\w-]+)*\]")
+"""A table of a configuration, such as [data], whose keys are spelled as they are."""
+
 
 def as_flags(message: str) -> str:
     """A message of the library with its arguments spelled as command-line options."""
+    if _SECTION.search(message):
+        return message
     return _PATTERN.sub(lambda match: _FLAGS[match.group()], message)
 
 

@@ -1,6 +1,6 @@
 """Coarse-grained force fields: maps, priors, sampling, models of mean forces."""
 
-from jaxff.coarse.checks import check_units, virial_ratio
+from jaxff.coarse.checks import check_units, equipartition_ratio
 from jaxff.coarse.ensemble import (
     Bagged,
     Layer,
@@ -9,7 +9,12 @@ from jaxff.coarse.ensemble import (
     fit_two_layers,
     predict_forces,
 )
-from jaxff.coarse.force_maps import basic_force_map, optimal_force_map, rigid_pairs
+from jaxff.coarse.force_maps import (
+    basic_force_map,
+    crossed_forces,
+    optimal_force_map,
+    rigid_pairs,
+)
 from jaxff.coarse.inducing import (
     Inducing,
     NormalEquations,
@@ -72,10 +77,12 @@ __all__ = [
     "centers_of_mass",
     "check_units",
     "cross_validate",
+    "crossed_forces",
     "decompose",
     "descend",
     "draw",
     "draw_batches",
+    "equipartition_ratio",
     "fit_inducing",
     "fit_network",
     "fit_prior",
@@ -100,5 +107,4 @@ __all__ = [
     "solve",
     "subtract",
     "torsions",
-    "virial_ratio",
 ]

@@ -2,6 +2,7 @@
 
 import glob
 import os
+from dataclasses import MISSING, Field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,12 @@ import numpy as np
 from jaxff import units
 from jaxff.coarse.checks import check_units
 from jaxff.coarse.config import Config
-from jaxff.coarse.force_maps import basic_force_map, optimal_force_map, rigid_pairs
+from jaxff.coarse.force_maps import (
+    basic_force_map,
+    crossed_forces,
+    optimal_force_map,
+    rigid_pairs,
+)
 from jaxff.coarse.mapping import LinearMap, centers_of_mass, linear_map, slices
 from jaxff.coarse.sections import Map, Trajectory
 from jaxff.data.dataset import Dataset
@@ -20,7 +26,7 @@ from jaxff.data.md_files import read_md
 from jaxff.training.sources import open_source
 from jaxff.types import Float, Int
 
-__all__ = ["Beads", "map_beads", "read_trajectory"]
+__all__ = ["Beads", "files_of", "map_beads", "read_trajectory"]
 
 
 class Beads(NamedTuple):
@@ -29,14 +35,15 @@ class Beads(NamedTuple):
     Attributes:
         data: Positions, forces, and among the arrays per frame ``weights``.
         masses: Of the beads, amu.
-        mapping: Map that they were made by, if any.
-        virial: See :func:`jaxff.coarse.virial_ratio`.
+        mapping: Map that they were made by, if any; of forces of least noise that of all frames,
+            see :func:`jaxff.coarse.crossed_forces`.
+        equipartition: Ratio and its standard error, see :func:`jaxff.coarse.equipartition_ratio`.
     """
 
     data: Dataset
     masses: Float[np.ndarray, " beads"]
     mapping: LinearMap | None
-    virial: float
+    equipartition: tuple[float, float]
 
 
 def map_beads(config: Config) -> Beads:
@@ -54,21 +61,43 @@ def map_beads(config: Config) -> Beads:
     else:
         mapping = _linear_map(config.map, atoms)
         systems, forces = mapping(atoms.positions, atoms.values["forces"])
+        if config.map.forces == "optimal":
+            forces = _crossed(mapping, atoms)
         numbers, places = np.asarray(mapping.numbers), np.asarray(systems.positions)
         data = Dataset(numbers, places, {"forces": forces}, source=atoms.source)
         masses = mapping.masses(units.masses(atoms.numbers))
     try:
-        virial = check_units(data.systems, data.values["forces"], config.temperature)
+        ratio = check_units(data.systems, data.values["forces"], config.temperature, weights)
     except ValueError as error:
         raise ValueError(
             f"{data.source}: {error}; say energy_unit, length_unit or forces_unit in [data]"
         ) from error
     kept = Dataset(
         data.numbers, data.positions, {"forces": data.values["forces"]},
-        per_frame={"weights": weights}, metadata={"masses": masses},
+        per_frame={"weights": weights},
         source=data.source, name="beads", theory=atoms.theory,
     )  # fmt: skip
-    return Beads(kept, masses, mapping, virial)
+    return Beads(kept, masses, mapping, ratio)
+
+
+def files_of(section: Trajectory, folder: Path) -> list[dict[str, Any]]:
+    """The files of a trajectory as they are now: paths, bytes, and when they were written.
+
+    Raises:
+        FileNotFoundError: If a file is missing, or nothing matches a wildcard.
+    """
+    paths = _paths(section, folder)
+    if section.topology is not None:
+        paths.append(folder / section.topology)
+    found = []
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file")
+        state = path.stat()
+        found.append(
+            {"path": str(path.resolve()), "bytes": state.st_size, "written_ns": state.st_mtime_ns}
+        )
+    return found
 
 
 def read_trajectory(section: Trajectory, folder: Path) -> Dataset:
@@ -116,11 +145,13 @@ def _paths(section: Trajectory, folder: Path) -> list[Path]:
 
 def _read(section: Trajectory, path: Path, folder: Path) -> Dataset:
     if section.topology is not None:
-        return read_md(path, folder / section.topology)
+        return _read_md(section, path, folder)
     try:
         reader_of(path)
     except ValueError as error:
         raise ValueError(f"{error}; for files of MD programs give [data] topology") from error
+    if section.forces_key is None and path.suffix.lower() in (".xyz", ".extxyz"):
+        section = replace(section, forces_key="forces")  # the name that programs write
     frames = open_source(section, path)
     if isinstance(frames, DatasetFrames):
         data = frames.dataset
@@ -130,17 +161,38 @@ def _read(section: Trajectory, path: Path, folder: Path) -> Dataset:
             raise ValueError(f"{path}: frames must be of one molecule, at least one")
         if any("forces" not in e.labels for e in each):
             raise _without_forces(path, sorted({name for e in each for name in e.labels}))
+        if any(e.cell is not None for e in each):
+            raise _with_a_cell(path)
         places = np.array([e.positions for e in each])
         forces = np.array([e.labels["forces"] for e in each])
         data = Dataset(each[0].numbers, places, {"forces": forces}, source=str(path))
     if "forces" not in data.values:
         raise _without_forces(path, list(data.values))
     if data.cell is not None:
-        raise ValueError(
-            f"{path}: frames have a cell; beads move in free space: write one molecule, whole and "
-            "without a cell"
-        )
+        raise _with_a_cell(path)
     return data
+
+
+def _read_md(section: Trajectory, path: Path, folder: Path) -> Dataset:
+    named = ("path", "topology", "weights_key")
+    for each in fields(Trajectory):
+        if each.name not in named and getattr(section, each.name) != _default(each):
+            raise ValueError(
+                f"[data] {each.name} has no meaning with a topology: the format of {path.name} "
+                "says what it holds"
+            )
+    return read_md(path, folder / str(section.topology))
+
+
+def _default(each: Field) -> Any:
+    return each.default if each.default_factory is MISSING else each.default_factory()
+
+
+def _with_a_cell(path: Path) -> ValueError:
+    return ValueError(
+        f"{path}: frames have a cell; beads move in free space: write one molecule, whole and "
+        "without a cell"
+    )
 
 
 def _without_forces(path: Path, labels: list[str]) -> ValueError:
@@ -153,15 +205,22 @@ def _without_forces(path: Path, labels: list[str]) -> ValueError:
 def _weights(data: Dataset, key: str | None) -> Float[np.ndarray, " frames"]:
     if key is None:
         return np.ones(len(data))
+    if key in data.metadata:  # arrays of another length are no arrays of frames
+        raise ValueError(
+            f"{data.source}: weights {key!r} must be {len(data)} numbers, one per frame, got shape "
+            f"{np.shape(data.metadata[key])}"
+        )
     if key not in data.per_frame:
         raise ValueError(
             f"{data.source}: no weights {key!r} ([data] weights_key); arrays of frames: "
             f"{', '.join(data.per_frame) or 'none'}"
         )
     weights = np.asarray(data.per_frame[key], np.float64)
-    if weights.shape != (len(data),) or not (np.isfinite(weights) & (weights >= 0)).all():
+    fine = weights.shape == (len(data),) and (np.isfinite(weights) & (weights >= 0)).all()
+    if not fine or not weights.any():
         raise ValueError(
-            f"{data.source}: weights {key!r} must be {len(data)} finite numbers, none negative"
+            f"{data.source}: weights {key!r} must be {len(data)} finite numbers, none negative and "
+            "not all zero"
         )
     return weights
 
@@ -186,6 +245,13 @@ def _linear_map(section: Map, atoms: Dataset) -> LinearMap:
         return linear_map(matrix, _names(section, atoms), forces=weights, constraints=rigid)
     except ValueError as error:
         raise ValueError(f"[map] of {atoms.source}: {error}") from error
+
+
+def _crossed(mapping: LinearMap, atoms: Dataset) -> Float[np.ndarray, "frames beads 3"]:
+    try:
+        return crossed_forces(mapping.positions, atoms.values["forces"], mapping.constraints)
+    except ValueError as error:
+        raise ValueError(f'[map] of {atoms.source}: {error}, or take forces = "basic"') from error
 
 
 def _names(section: Map, atoms: Dataset) -> Int[np.ndarray, " beads"]:

@@ -72,10 +72,10 @@ def _dynamics(config: Config, asked: Simulate) -> dynamics.Ensemble:
     kelvin = config.temperature
     if asked.friction is None:
         mobility = 1.0 if asked.mobility is None else asked.mobility
-        return dynamics.overdamped(asked.timestep, kelvin, mobility=mobility)
+        return dynamics.overdamped(asked.step, kelvin, mobility=mobility)
     if asked.ensemble == "langevin":
-        return dynamics.langevin(asked.timestep, kelvin, friction=asked.friction)
-    return dynamics.overdamped(asked.timestep, kelvin, friction=asked.friction)
+        return dynamics.langevin(asked.step, kelvin, friction=asked.friction)
+    return dynamics.overdamped(asked.step, kelvin, friction=asked.friction)
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,6 +52,7 @@ from jaxff.coarse.sections import (
     Map,
     Network,
     Prior,
+    Rows,
     Simulate,
     Single,
     Trajectory,
@@ -61,7 +62,7 @@ from jaxff.coarse.sections import (
 from jaxff.training.models import build_model
 from jaxff.training.options import check_names, read_toml, record
 
-__all__ = ["KINDS", "SECTIONS", "Config", "read_config"]
+__all__ = ["KINDS", "SECTIONS", "Config", "check_beads", "read_config"]
 
 KINDS = {"two_layers": TwoLayers, "single": Single, "inducing": Inducing, "network": Network}
 """Sections of models by their kind."""
@@ -118,7 +119,7 @@ class Config:
             "temperature": self.temperature,
             "seed": self.seed,
             "prior": None if self.prior is None else asdict(self.prior),
-            "variables": asdict(self.variables),
+            "variables": {k: v for k, v in asdict(self.variables).items() if k != "names"},
             "folds": asdict(self.folds),
             f"models.{name}": asdict(self.models[name]),
         }
@@ -136,6 +137,27 @@ def read_config(path: str | os.PathLike) -> Config:
     return read_toml(path, lambda content, folder: _config({"output": stem, **content}, folder))
 
 
+def check_beads(config: Config, count: int) -> None:
+    """Refuse a configuration that names beads which do not exist.
+
+    Raises:
+        ValueError: Naming the section and the row.
+    """
+    prior = config.prior
+    named: dict[str, Rows] = {"[variables] dihedrals": config.variables.dihedrals}
+    if prior is not None:
+        for name in ("bonds", "angles", "repulsive"):
+            named[f"[prior] {name}"] = getattr(prior, name)
+    if config.compare.center:
+        named["[compare] center"] = (config.compare.center,)
+    for where, rows in named.items():
+        for row in rows:
+            if not all(0 <= bead < count for bead in row):
+                raise ValueError(
+                    f"{where}: beads are counted from 0 to {count - 1}, got {list(row)}"
+                )
+
+
 def _config(content: dict[str, Any], folder: Path) -> Config:
     check_names("section", content, [e.name for e in fields(Config) if e.name != "folder"])
     for name in ("temperature", "data", "variables", "models"):
@@ -144,9 +166,10 @@ def _config(content: dict[str, Any], folder: Path) -> Config:
     temperature, seed = content["temperature"], content.get("seed", 0)
     if isinstance(temperature, bool) or not isinstance(temperature, int | float):
         raise ValueError(f"temperature must be a number in K, got {temperature!r}")
-    if not temperature > 0 or type(seed) is not int or not isinstance(content["output"], str):
+    fine = 0 < temperature < float("inf") and type(seed) is int and seed >= 0
+    if not fine or not isinstance(content["output"], str):
         raise ValueError(
-            "temperature must be positive (K), seed an integer and output text, got "
+            "temperature must be positive (K), seed an integer from 0 on and output text, got "
             f"{temperature}, {seed!r} and {content['output']!r}"
         )
     made = {

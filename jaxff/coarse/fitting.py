@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxff import analysis
-from jaxff.coarse.config import AnyModel, Config
+from jaxff.coarse.config import AnyModel, Config, check_beads
 from jaxff.coarse.ensemble import Layer, fit_two_layers, predict_forces
 from jaxff.coarse.inducing import fit_inducing
 from jaxff.coarse.network import fit_network
@@ -50,7 +50,7 @@ class Task:
         forces: Their labels, eV/Å.
         occupied: Cell of each frame.
         fold: Frames to fit to, and held out.
-        prior: From all frames.
+        prior: From the frames to fit to, with their weights.
     """
 
     systems: System
@@ -64,19 +64,28 @@ def task(config: Config, beads: Dataset) -> Task:
     """Folds, cells and prior of a configuration.
 
     Raises:
-        ValueError: If dihedrals or terms of the prior name beads that do not exist, or frames are
-            fewer than the folds need.
+        ValueError: If the configuration names beads that do not exist, or frames are fewer than the
+            folds or replicas need.
     """
     systems, own = beads.systems, config.variables
+    check_beads(config, beads.positions.shape[1])
     dihedrals = analysis.dihedrals(beads.positions, own.dihedrals)
     split = config.folds
     folds = block_folds(len(beads), split.folds, blocks=split.blocks, gap=split.gap)
     prior = None
     if config.prior is not None:
         terms = {name: getattr(config.prior, name) for name in ("bonds", "angles", "repulsive")}
-        prior = fit_prior(systems, config.temperature, **terms)
+        train = folds[split.fold].train
+        weights = np.asarray(beads.per_frame["weights"])[train]
+        prior = fit_prior(select(systems, train), config.temperature, weights=weights, **terms)
     occupied = cells(dihedrals, own.cells)
-    return Task(systems, np.asarray(beads.values["forces"]), occupied, folds[split.fold], prior)
+    found = Task(systems, np.asarray(beads.values["forces"]), occupied, folds[split.fold], prior)
+    if config.simulate is not None and config.simulate.replicas > len(found.fold.train):
+        raise ValueError(
+            f"[simulate] replicas: {config.simulate.replicas} start from frames of their own, but "
+            f"only {len(found.fold.train)} are not held out: ask for fewer"
+        )
+    return found
 
 
 def fit_model(
@@ -159,7 +168,9 @@ def _two_layers(asked: TwoLayers, config: Config, task: Task, progress: Any) -> 
     systems, forces, occupied = _training(task)
     size = sizes(len(forces), batch=asked.batch, batches=asked.batches, second=asked.second)
     second = Layer(kernel, _hyper(above), asked.second_regularization)
-    first = Layer(kernel, _hyper(below), asked.regularization or _BEGIN)
+    first = Layer(
+        kernel, _hyper(below), _BEGIN if asked.regularization is None else asked.regularization
+    )
     if asked.regularization is None:
         first, _ = regularize(
             first, second, systems, forces, occupied, block_folds(len(forces), 3)[:1],

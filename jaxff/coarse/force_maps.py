@@ -11,7 +11,14 @@ import numpy as np
 
 from jaxff.types import Float, Int
 
-__all__ = ["TOLERANCE", "basic_force_map", "checked", "optimal_force_map", "rigid_pairs"]
+__all__ = [
+    "TOLERANCE",
+    "basic_force_map",
+    "checked",
+    "crossed_forces",
+    "optimal_force_map",
+    "rigid_pairs",
+]
 
 TOLERANCE = 1e-8
 """Largest error of a condition on coefficients of order one."""
@@ -46,11 +53,13 @@ def optimal_force_map(
     """The consistent map of least mean square force over a trajectory.
 
     The mean force of the beads is the same for all consistent maps; what is left is less noise.
+    But for the frames that it was found from: there it takes the mean force for noise too, and
+    leaves 1 - c/3T of it, with T frames and c free coefficients of a bead (the atoms, less beads
+    and constraints). :func:`crossed_forces` avoids that.
 
     Args:
         positions: M, ``(beads, atoms)``.
-        forces: Forces on the atoms, ``(frames, atoms, 3)``, of frames that need not be those that
-            are mapped later.
+        forces: Forces on the atoms, ``(frames, atoms, 3)``, best of frames that are not mapped.
         constraints: Rigid pairs of atoms.
         ridge: Weight of the squared distance from the basic map, relative to the mean square force
             on an atom, for few frames.
@@ -76,6 +85,32 @@ def optimal_force_map(
     inner += ridge * np.trace(gram) / len(gram) * np.eye(len(inner))
     change = np.linalg.lstsq(inner, free.T @ gram @ basic.T, rcond=None)[0]
     return basic - change.T @ free.T
+
+
+def crossed_forces(
+    positions: Any, forces: Any, constraints: Any = (), *, ridge: float = 0.0
+) -> Float[np.ndarray, "frames beads 3"]:
+    """Forces on the beads, in each half of a trajectory by the optimal map of the other half.
+
+    Args:
+        positions: M, ``(beads, atoms)``.
+        forces: Forces on the atoms, ``(frames, atoms, 3)``, eV/Å.
+        constraints: Rigid pairs of atoms.
+        ridge: See :func:`optimal_force_map`.
+
+    Returns:
+        Forces on the beads, eV/Å.
+
+    Raises:
+        ValueError: If no map is consistent, or the frames of a half are too few.
+    """
+    forces = np.asarray(forces, np.float64)
+    half = len(forces) // 2
+    parts = [slice(0, half), slice(half, None)]
+    maps = [optimal_force_map(positions, forces[own], constraints, ridge=ridge) for own in parts]
+    return np.concatenate(
+        [np.einsum("bi,tix->tbx", maps[1 - k], forces[own]) for k, own in enumerate(parts)]
+    )
 
 
 def rigid_pairs(

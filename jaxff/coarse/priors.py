@@ -171,7 +171,7 @@ def _turns(positions: Array, dihedrals: np.ndarray) -> Float[Array, "*frames dih
 
 
 def invert_bonds(
-    positions: Any, bonds: Any, temperature: float, *, volume: bool = True
+    positions: Any, bonds: Any, temperature: float, *, volume: bool = True, weights: Any = None
 ) -> dict[str, Float[np.ndarray, " bonds"]]:
     r"""Springs that have the sampled means and variances, :math:`k = k_BT/\mathrm{var}(b)`.
 
@@ -181,6 +181,7 @@ def invert_bonds(
         temperature: K.
         volume: Whether frames are weighted by :math:`b^{-2}`: a spring at equilibrium in space has
             lengths distributed as :math:`b^2 e^{-\beta U}`. Published constants are without.
+        weights: Of frames of a biased trajectory.
 
     Returns:
         ``length`` in Å and ``stiffness`` in eV/Å², for :func:`harmonic_bonds`.
@@ -189,16 +190,17 @@ def invert_bonds(
         ValueError: For bonds that do not move.
     """
     values = distances_of(np.asarray(positions, float), bonds)
-    mean, variance = _moments(values, values**-2.0 if volume else np.ones_like(values))
+    mean, variance = _moments(values, values**-2.0 if volume else np.ones_like(values), weights)
     return {"length": mean, "stiffness": units.BOLTZMANN * temperature / variance}
 
 
 def invert_angles(
-    positions: Any, angles: Any, temperature: float, *, volume: bool = True
+    positions: Any, angles: Any, temperature: float, *, volume: bool = True, weights: Any = None
 ) -> dict[str, Float[np.ndarray, " angles"]]:
     r"""As :func:`invert_bonds`, for :func:`harmonic_angles`; weights are :math:`1/\sin\theta`."""
     values = np.radians(angles_of(np.asarray(positions, float), angles))
-    mean, variance = _moments(values, 1.0 / np.sin(values) if volume else np.ones_like(values))
+    inner = 1.0 / np.sin(values) if volume else np.ones_like(values)
+    mean, variance = _moments(values, inner, weights)
     return {"angle": mean, "stiffness": units.BOLTZMANN * temperature / variance}
 
 
@@ -206,7 +208,11 @@ _RIGID = 1e-6
 """Relative standard deviation of a coordinate that counts as fixed."""
 
 
-def _moments(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _moments(
+    values: np.ndarray, inner: np.ndarray, outer: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and variance of each column."""
+    weights = inner if outer is None else inner * np.asarray(outer)[:, None]
     weights = weights / weights.sum(axis=0)
     mean = np.sum(weights * values, axis=0)
     variance = np.sum(weights * (values - mean) ** 2, axis=0)
@@ -226,6 +232,7 @@ def fit_prior(
     angles: Sequence[Sequence[int]] = (),
     repulsive: Sequence[Sequence[int]] = (),
     volume: bool = True,
+    weights: Any = None,
 ) -> Bound:
     """Bonds and angles by Boltzmann inversion, and repulsion below the shortest sampled distance.
 
@@ -238,17 +245,18 @@ def fit_prior(
         angles: Triples of beads.
         repulsive: Pairs that repel.
         volume: See :func:`invert_bonds`.
+        weights: Of frames of a biased trajectory, ``(frames,)``.
 
     Raises:
-        ValueError: If there are no terms.
+        ValueError: If there are no terms, or one does not move.
     """
     positions = np.asarray(systems.positions)
     parts: list[tuple[Potential, dict[str, Any]]] = []
     if len(bonds):
-        found = invert_bonds(positions, bonds, temperature, volume=volume)
+        found = invert_bonds(positions, bonds, temperature, volume=volume, weights=weights)
         parts.append((harmonic_bonds(bonds), found))
     if len(angles):
-        found = invert_angles(positions, angles, temperature, volume=volume)
+        found = invert_angles(positions, angles, temperature, volume=volume, weights=weights)
         parts.append((harmonic_angles(angles), found))
     if len(repulsive):
         diameter = distances_of(positions, repulsive).min(axis=0)

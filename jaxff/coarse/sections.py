@@ -1,7 +1,9 @@
 """The sections of a configuration of ``jaxff coarse-grain``, with their meaning."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
+
+import numpy as np
 
 from jaxff.training.sections import Source
 
@@ -65,6 +67,10 @@ class Prior:
     repulsive: Rows = ()
     """Pairs of beads that repel below the shortest distance that was sampled."""
 
+    def __post_init__(self) -> None:
+        for name, width in (("bonds", 2), ("angles", 3), ("repulsive", 2)):
+            _different(f"[prior] {name}", getattr(self, name), width)
+
 
 @dataclass(frozen=True)
 class Variables:
@@ -78,10 +84,21 @@ class Variables:
     """Cells along each, over which batches are spread."""
 
     def __post_init__(self) -> None:
-        if not self.dihedrals or any(len(row) != 4 for row in self.dihedrals):
+        if not self.dihedrals:
             raise ValueError("[variables] dihedrals must be lists of four beads, at least one")
-        if self.names and len(self.names) != len(self.dihedrals):
-            raise ValueError(f"[variables] names must be {len(self.dihedrals)}, one per dihedral")
+        _different("[variables] dihedrals", self.dihedrals, 4)
+        names = set(self.names)
+        if self.names and not len(self.names) == len(names) == len(self.dihedrals):
+            raise ValueError(
+                f"[variables] names must be {len(self.dihedrals)} different ones, one per dihedral"
+            )
+        if self.cells < 1:
+            raise ValueError(f"[variables] cells must be at least 1, got {self.cells}")
+        if self.cells ** len(self.dihedrals) > 2**62:
+            raise ValueError(
+                f"[variables]: {self.cells} cells along each of {len(self.dihedrals)} dihedrals "
+                "are too many to count: take fewer cells"
+            )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -123,6 +140,10 @@ class Model:
     def __post_init__(self) -> None:
         known = ("chiral_distances", "inverse_distances")
         _known(f"[models] {self.kind}: descriptor", self.descriptor, known)
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, int | float) and not 0 < value < float("inf"):
+                raise ValueError(f"[models] {self.kind}: {each.name} must be positive, got {value}")
 
 
 @dataclass(frozen=True)
@@ -183,6 +204,10 @@ class Network:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("[models] network: give either steps or epochs")
+        for name in ("steps", "epochs", "batch_size", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"[models] network: {name} must be positive, got {value}")
 
 
 @dataclass(frozen=True)
@@ -193,8 +218,8 @@ class Simulate:
     """Steps of every replica."""
     ensemble: str = "overdamped"
     """Which dynamics: overdamped, or langevin (with the masses of the beads)."""
-    timestep: float = 0.002
-    """Time step in fs; of overdamped dynamics with a mobility of 1 in Å²/eV."""
+    timestep: float | None = None
+    """Time step in fs, which langevin needs; of overdamped dynamics with a mobility of 1 in Å²/eV, and 0.002 unless said otherwise."""  # noqa: E501
     mobility: float | None = None
     """Of overdamped dynamics in Å²/(eV fs); 1 unless a friction is given."""
     friction: float | None = None
@@ -215,10 +240,27 @@ class Simulate:
         for name in ("steps", "replicas", "every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"[simulate] {name} must be at least 1")
-        if self.ensemble == "langevin" and (self.friction is None or self.mobility is not None):
-            raise ValueError("[simulate] langevin needs a friction in 1/fs, and no mobility")
+        if self.ensemble == "langevin" and (
+            None in (self.friction, self.timestep) or self.mobility is not None
+        ):
+            raise ValueError(
+                "[simulate] langevin needs a timestep in fs and a friction in 1/fs, and no mobility"
+            )
+        for name in ("timestep", "mobility", "friction", "masses"):
+            value = getattr(self, name)
+            if value is not None and not all(0 < v < np.inf for v in np.atleast_1d(value)):
+                raise ValueError(f"[simulate] {name} must be positive, got {value}")
+        if self.steps < self.every:
+            raise ValueError(
+                f"[simulate]: {self.steps} steps hold no frame, one every {self.every}"
+            )
         if self.friction is not None and self.mobility is not None:
             raise ValueError("[simulate]: give friction or mobility, not both")
+
+    @property
+    def step(self) -> float:
+        """Time step in fs."""
+        return 0.002 if self.timestep is None else self.timestep
 
 
 @dataclass(frozen=True)
@@ -235,6 +277,11 @@ class Compare:
     """A centre and three beads around it, whose inversions are counted."""
 
     def __post_init__(self) -> None:
+        if self.bins < 1 or not 0 < self.below < float("inf"):
+            raise ValueError(
+                "[compare] bins must be at least 1 and below positive, got "
+                f"{self.bins} and {self.below}"
+            )
         for name, intervals in self.states.items():
             fine = isinstance(intervals, list) and all(
                 isinstance(each, list)
@@ -247,8 +294,15 @@ class Compare:
                     f"[compare] states {name} must be a list of intervals [first, last], one per "
                     f"variable, got {intervals!r}"
                 )
-        if self.center and len(self.center) != 4:
-            raise ValueError(f"[compare] center must be 4 beads, got {list(self.center)}")
+        if self.center:
+            _different("[compare] center", (self.center,), 4)
+
+
+def _different(where: str, rows: Rows, width: int) -> None:
+    """Refuse rows that are not so many different beads, counted from 0."""
+    for row in rows:
+        if len(row) != width or len(set(row)) < width or min(row) < 0:
+            raise ValueError(f"{where}: expected {width} different beads from 0, got {list(row)}")
 
 
 def _known(where: str, value: str, known: tuple[str, ...]) -> None:

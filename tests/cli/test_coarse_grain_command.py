@@ -126,7 +126,7 @@ def test_one_command_goes_from_atoms_to_free_energies(folder):
     found = folder / "chain"
     made = json.loads((found / "map.json").read_text())
     assert made["frames"] == 600
-    assert made["virial"] == pytest.approx(1.0, abs=0.4)
+    assert abs(made["equipartition"] - 1.0) < 4 * made["equipartition_error"] < 0.5
     # The last atom hangs on the last bead: in the sum of their forces its spring is gone.
     weights = np.array(made["force_map"])
     assert np.allclose(weights[:, :4], np.eye(4), atol=1e-8)
@@ -200,6 +200,34 @@ def test_results_of_other_settings_are_not_taken(folder, capsys):
             assert words in text
 
 
+def test_a_trajectory_that_has_changed_is_not_taken_for_the_old_one(folder, trajectory, capsys):
+    at, forces = trajectory
+    written(folder / "part2.npz", at[:50], forces[:50])
+    try:
+        for step in ((), ("--only", "fit")):
+            assert run(folder / "chain.toml", *step) == 2
+            text = capsys.readouterr().err
+            assert "map.json: made with other settings: files was" in text
+    finally:
+        (folder / "part2.npz").unlink()
+    assert run(folder / "chain.toml", "--only", "fit") == 0
+
+
+def test_results_do_not_go_where_the_trajectory_is(folder, capsys):
+    other = folder / "here.toml"
+    other.write_text(f'output = "."\n{CONFIG}')
+    before = (folder / "part0.npz").read_bytes()
+    assert run(other) == 2
+    assert "name another output" in capsys.readouterr().err
+    assert (folder / "part0.npz").read_bytes() == before
+
+
+def test_names_of_variables_are_no_settings_of_models(folder):
+    renamed = folder / "renamed.toml"
+    renamed.write_text('output = "chain"\n' + CONFIG.replace('names = ["φ"]', 'names = ["turn"]'))
+    assert run(renamed, "--only", "fit") == 0
+
+
 def test_steps_need_what_comes_before_them(folder, capsys):
     other = folder / "late.toml"
     other.write_text(CONFIG)
@@ -216,20 +244,36 @@ def test_steps_need_what_comes_before_them(folder, capsys):
         ("atoms = [0, 1, 2, 3]", "atoms = [0, 1, 'C']", "[map] atoms must be a list of integers"),
         ("atoms = [0, 1, 2, 3]", "atoms = [0, 1, 2, 9]", "atoms are counted from 0 to 4"),
         ('kind = "inducing"', 'kind = "forest"', "one of two_layers, single, inducing, network"),
-        ("temperature = 300.0", "temperature = 3000.0", "virial"),
+        ("temperature = 300.0", "temperature = 3000.0", "equipartition"),
         ('path = "part*.npz"', 'path = "bare.npz"', "no forces"),
         ('path = "part*.npz"', 'path = "none*.npz"', "no file matches"),
         ('path = "part*.npz"', 'path = "kcal.npz"', "they look like kcal/mol/Å"),
         ('path = "part*.npz"', 'path = "run.trr"', "[data] topology"),
         ("[map]", 'weights_key = "w"\n[map]', "no weights 'w'"),
-        ("[[0, 1], [1, 2], [2, 3]]", "[[0, 9]]", "atoms are counted from 0 to 3"),
+        ("[[0, 1], [1, 2], [2, 3]]", "[[0, 9]]", "[prior] bonds: beads are counted from 0"),
+        ("[[0, 1], [1, 2], [2, 3]]", "[[1, 1]]", "[prior] bonds: expected 2 different beads"),
+        ("[[0, 1], [1, 2], [2, 3]]", "[[0, 1, 2]]", "[prior] bonds: expected 2 different beads"),
         ("[0, 180]", "[0, 180, 3]", "[compare] states right must be a list of intervals"),
+        ("bins = 12", "bins = 0", "[compare] bins must be at least 1"),
+        ("bins = 12", "below = nan", "below positive"),
+        ("bins = 12", "center = [0, 1, 2, 7]", "[compare] center: beads are counted from 0 to 3"),
+        ("bins = 12", "center = [0, 1, 2, -1]", "[compare] center: expected 4 different beads"),
+        ("replicas = 20", "replicas = 500", "[simulate] replicas: 500 start from frames"),
+        ("timestep = 0.03", "timestep = -1.0", "[simulate] timestep must be positive"),
+        ("timestep = 0.03", 'ensemble = "langevin"\nfriction = 0.1', "langevin needs a timestep"),
+        ("every = 20", "every = 9999", "2000 steps hold no frame"),
+        ("cells = 36", "cells = 0", "[variables] cells must be at least 1"),
+        ("lengthscale = 1.0", "lengthscale = 0.0", "lengthscale must be positive"),
+        ("lengthscale = 1.0", "regularization = -1.0", "regularization must be positive"),
+        ("temperature = 300.0", "temperature = inf", "temperature must be positive"),
+        ("temperature = 300.0", "temperature = 300.0\nseed = -1", "seed an integer from 0 on"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(tmp_path, trajectory, capsys, old, new, words):
     at, forces = trajectory
     written(tmp_path / "part0.npz", at[:200], forces[:200])
     written(tmp_path / "bare.npz", at[:200], None, E=np.zeros(200))
+    (tmp_path / "run.trr").touch()
     written(tmp_path / "kcal.npz", at[:200], forces[:200] / units.KCAL_PER_MOL)
     (tmp_path / "run.toml").write_text(CONFIG.replace(old, new, 1))
     assert run(tmp_path / "run.toml") == 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxff import units
-from jaxff.coarse.beads import map_beads, read_trajectory
+from jaxff.coarse.beads import files_of, map_beads, read_trajectory
 from jaxff.coarse.config import Config
 from jaxff.coarse.sections import Map, Trajectory, Variables
 from jaxff.data import Dataset, extxyz, npz
@@ -33,12 +33,13 @@ def folder(tmp_path_factory, atoms):
     write_hdf5(folder / "run.h5", atoms)
     other = Dataset(NUMBERS[:4], atoms.positions[:, :4], {"forces": atoms.values["forces"][:, :4]})
     npz.write(folder / "other.npz", other)
+    extxyz.write(folder / "bare.xyz", Dataset(NUMBERS, atoms.positions))
     return folder
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("run.npz", {}), ("run.xyz", {"forces_key": "forces"}), ("run.h5", {})],
+    [("run.npz", {}), ("run.xyz", {}), ("run.xyz", {"forces_key": "forces"}), ("run.h5", {})],
 )
 def test_formats_are_read_alike(folder, atoms, name, options):
     found = read_trajectory(Trajectory(path=name, **options), folder)
@@ -53,8 +54,48 @@ def test_files_one_after_another_must_be_of_one_molecule(folder):
     assert len(twice) == 800
     with pytest.raises(ValueError, match=r"other.npz holds .* files must be of one molecule"):
         read_trajectory(Trajectory(path=("run.npz", "other.npz")), folder)
-    with pytest.raises(ValueError, match=r"run.xyz: no forces, only positions.*forces_key"):
-        read_trajectory(Trajectory(path="run.xyz"), folder)
+    with pytest.raises(ValueError, match=r"bare.xyz.*forces"):
+        read_trajectory(Trajectory(path="bare.xyz"), folder)
+
+
+def test_trajectories_in_a_cell_are_refused(folder, atoms):
+    boxed = Dataset(
+        NUMBERS, atoms.positions[:3], {"forces": atoms.values["forces"][:3]},
+        cell=np.repeat(9.0 * np.eye(3)[None], 3, axis=0), pbc=(True, True, True),
+    )  # fmt: skip
+    npz.write(folder / "boxed.npz", boxed)
+    extxyz.write(folder / "boxed.xyz", boxed)
+    for name in ("boxed.npz", "boxed.xyz"):
+        with pytest.raises(ValueError, match=rf"{name}: frames have a cell"):
+            read_trajectory(Trajectory(path=name), folder)
+
+
+def test_weights_are_one_per_frame(folder, atoms):
+    for name, values, words in (
+        ("short", np.ones(7), "one per frame, got shape"), ("zero", np.zeros(400), "not all zero"),
+        ("negative", -np.ones(400), "none negative"),
+    ):  # fmt: skip
+        np.savez(
+            folder / f"{name}.npz", type="d", z=NUMBERS, R=atoms.positions, bias=values,
+            F=atoms.values["forces"], e_unit="eV", r_unit="Ang",
+        )  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            read_trajectory(Trajectory(path=f"{name}.npz", weights_key="bias"), folder)
+
+
+def test_options_that_a_format_of_md_programs_ignores_are_refused(folder):
+    section = Trajectory(path="run.trr", topology="run.gro", forces_unit="kcal/mol/Ang")
+    with pytest.raises(ValueError, match=r"forces_unit has no meaning with a topology"):
+        read_trajectory(section, folder)
+
+
+def test_files_are_known_by_what_they_were_when_they_were_read(folder):
+    section = Trajectory(path="run.*z")
+    found = files_of(section, folder)
+    assert [Path(each["path"]).name for each in found] == ["run.npz", "run.xyz"]
+    assert found[0]["bytes"] == (folder / "run.npz").stat().st_size
+    with pytest.raises(FileNotFoundError, match=r"none.npz: no such file"):
+        files_of(Trajectory(path="none.npz"), folder)
 
 
 def mapped(folder: Path, section: Map):
@@ -73,7 +114,8 @@ def test_groups_are_centres_of_mass_and_their_forces_sums(folder, atoms):
     )
     np.testing.assert_allclose(made.masses, [own[:2].sum(), own[2], own[3:].sum()])
     assert made.data.numbers.tolist() == [1, 2, 3]
-    assert 0.6 < made.virial < 1.4
+    ratio, error = made.equipartition
+    assert abs(ratio - 1.0) < 4 * error < 0.5
 
 
 def test_maps_that_fit_no_molecule_are_named(folder):

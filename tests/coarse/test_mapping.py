@@ -94,3 +94,28 @@ def test_rigid_bonds_are_found_and_not_cut(chain):
 def test_inconsistent_maps_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_forces_of_few_frames_keep_the_mean_force_by_the_map_of_the_others():
+    """Of as many frames as free coefficients ask twice, a map found from them takes half away."""
+    rng = np.random.default_rng(5)
+    atoms, frames, trials = 42, 60, 40
+    spread = rng.normal(size=(atoms, atoms)) / np.sqrt(atoms)
+    stiff = spread @ spread.T + 0.3 * np.eye(atoms)
+    root = np.linalg.cholesky(np.linalg.inv(stiff))
+    matrix = np.eye(atoms)[:2]
+    mean = np.linalg.inv(np.linalg.inv(stiff)[:2, :2])
+    slopes = {"own": [], "crossed": []}
+    for _ in range(trials):
+        moved = np.einsum("ij,fjx->fix", root, rng.normal(size=(frames, atoms, 3)))
+        forces = -np.einsum("ij,fjx->fix", stiff, moved)
+        exact = -np.einsum("ij,fjx->fix", mean, moved[:, :2])
+        own = np.einsum("bi,fix->fbx", force_maps.optimal_force_map(matrix, forces), forces)
+        for name, found in (("own", own), ("crossed", force_maps.crossed_forces(matrix, forces))):
+            slopes[name].append(np.sum(found * exact) / np.sum(exact**2))
+    error = np.std(slopes["crossed"], ddof=1) / np.sqrt(trials)
+    assert abs(np.mean(slopes["crossed"]) - 1.0) < 4 * error < 0.2
+    expected = 1.0 - (atoms - 2) / (3 * frames)
+    np.testing.assert_allclose(np.mean(slopes["own"]), expected, atol=0.05)
+    with pytest.raises(ValueError, match="more frames"):
+        force_maps.crossed_forces(matrix, forces[:20])
