@@ -9,14 +9,14 @@ FOLDER holds the trajectory of ``alanine_dipeptide/generate.py``, or is a file o
 forces (``alanine_dipeptide/beads.npz``, too short for more than a trial).
 
 ``curves``: kernel models in two layers, by inducing frames, a SchNet network, and the baselines of
-a single kernel model (of one batch, and of up to 3000 frames), all with the same prior, fitted to so many
-frames at equal distances of the parts that a fold leaves, simulated by Langevin dynamics of many
-replicas from these frames, and compared with all of the trajectory. Length scales of kernels are
-those of least error within the training frames, chosen anew for every size and fold. Of more frames
-than a baseline takes it is not fitted again. As that was
-run with a bias on φ, which the forces are without, so are the models, and both are reweighted.
-The record, ``coarse_alanine.json``, grows fit by fit: a run that is interrupted goes on, and a
-longer one (``--steps``) takes the place of a shorter one.
+a single kernel model (of one batch, and of up to 3000 frames), all with the same prior, fitted to
+so many frames at equal distances of the parts that a fold leaves, simulated by Langevin dynamics of
+many replicas from these frames, and compared with all of the trajectory. Length scales of kernels
+are those of least error within the training frames, chosen anew for every size and fold. Of more
+frames than a baseline takes it is not fitted again. As that was run with a bias on φ, which the
+forces are without, so are the models, and both are reweighted. The record, ``coarse_alanine.json``,
+grows fit by fit: a run that is interrupted goes on, and a longer one (``--steps``) takes the place
+of a shorter one.
 
 ``timing``: ten batches of 200 and 500 frames each, by conjugate gradients at the level of the
 noise, and dense by ``sgdml`` at the regularization of the paper (1e-15, at which a matrix with six
