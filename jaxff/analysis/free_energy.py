@@ -4,12 +4,14 @@ A surface is :math:`F = -k_BT\ln p`, its lowest bin at zero. Errors are those of
 or parts of a trajectory much longer than its correlation time.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxff import units
+from jaxff.linalg.memory import available_bytes, format_bytes
 from jaxff.types import Float, Int
 
 __all__ = [
@@ -71,10 +73,18 @@ def free_energy_surface(
 
     Raises:
         ValueError: For values outside the limits, weights that are negative or of another shape,
-            and fewer frames than blocks.
+            fewer frames than blocks, and no bins.
+        MemoryError: If counts of all bins in all blocks do not fit.
     """
     parts, shares = _blocks(values, weights, blocks)
     edges = _edges(bins, limits, parts[0].shape[-1])
+    need = 16.0 * len(parts) * math.prod(len(edge) for edge in edges)
+    if need > available_bytes():
+        raise MemoryError(
+            f"counts of {' × '.join(str(len(edge) - 1) for edge in edges)} bins in {len(parts)} "
+            f"blocks need {format_bytes(need)}, {format_bytes(available_bytes())} are free: take "
+            "fewer bins or variables"
+        )
     for part in parts:
         for column, edge in zip(part.T, edges, strict=True):
             if not ((column >= edge[0]) & (column <= edge[-1])).all():
@@ -130,6 +140,8 @@ def _blocks(values: Any, weights: Any, blocks: int) -> tuple[list[np.ndarray], l
 
 def _edges(bins: Any, limits: Limits | None, count: int) -> list[np.ndarray]:
     each = np.broadcast_to(bins, (count,))
+    if each.min() < 1:
+        raise ValueError(f"bins must be at least 1 along each variable, got {bins}")
     given = [(-180.0, 180.0)] if limits is None else limits
     ends = np.broadcast_to(np.asarray(given, float), (count, 2))
     return [np.linspace(end[0], end[1], number + 1) for end, number in zip(ends, each, strict=True)]
@@ -206,7 +218,7 @@ class Minimum(NamedTuple):
 
 
 def minima(surface: Surface, *, radius: int = 3, periodic: bool = True) -> list[Minimum]:
-    """Bins that no other within a radius undercuts, the lowest first.
+    """Bins that no other within a radius undercuts, the lowest first; of equal ones the first.
 
     Args:
         surface: The surface; coarse bins or long runs keep noise from making minima of its own.
@@ -218,13 +230,20 @@ def minima(surface: Surface, *, radius: int = 3, periodic: bool = True) -> list[
     free = surface.free_energy
     mode = "wrap" if periodic else "nearest"
     lowest = np.isfinite(free) & (free <= minimum_filter(free, 2 * radius + 1, mode=mode))
+    places: list[np.ndarray] = []
+    for index in np.argwhere(lowest):
+        apart = [np.abs(index - other) for other in places]
+        if periodic:
+            apart = [np.minimum(steps, free.shape - steps) for steps in apart]
+        if all(steps.max() > radius for steps in apart):
+            places.append(index)
     found = [
         Minimum(
             tuple(float(c[i]) for c, i in zip(surface.centers, index, strict=True)),
             float(free[tuple(index)]),
             float(surface.error[tuple(index)]),
         )
-        for index in np.argwhere(lowest)
+        for index in places
     ]
     return sorted(found, key=lambda minimum: minimum.free_energy)
 
@@ -249,13 +268,14 @@ def populations(
     Args:
         values: As for :func:`free_energy_surface`.
         states: By name, an interval (first, last) for each variable. In a period one may pass its
-            end: (120, -120) are the 120° about 180°.
+            end: (120, -120) are the 120° about 180°; (-180, 180) is everything.
         weights: As there.
         blocks: As there.
         period: Of all variables; ``None`` for none.
 
     Raises:
-        ValueError: If a state does not name an interval for each variable.
+        ValueError: If a state does not name an interval for each variable, or one is empty, longer
+            than the period, or no interval.
     """
     parts, shares = _blocks(values, weights, blocks)
     each = np.array([share.sum() for share in shares])
@@ -265,6 +285,7 @@ def populations(
             raise ValueError(
                 f"state {name!r} needs {parts[0].shape[-1]} intervals, got {len(intervals)}"
             )
+        _check_intervals(name, intervals, period)
         each_block = zip(parts, shares, strict=True)
         inside = np.array([s[_within(p, intervals, period)].sum() for p, s in each_block])
         share = float(inside.sum() / each.sum())
@@ -276,12 +297,23 @@ def populations(
     return found
 
 
+def _check_intervals(name: str, intervals: Limits, period: float | None) -> None:
+    for first, last in intervals:
+        width = last - first
+        allowed = width > 0 if period is None else 0 < abs(width) <= period
+        if not (np.isfinite(width) and allowed):
+            raise ValueError(
+                f"state {name!r} has the interval [{first:g}, {last:g}]: expected two different "
+                f"numbers{'' if period is None else f', at most {period:g} apart'}"
+            )
+
+
 def _within(values: np.ndarray, intervals: Limits, period: float | None) -> np.ndarray:
     inside = np.ones(len(values), bool)
     for column, (first, last) in zip(values.T, intervals, strict=True):
         if period is None:
             inside &= (column >= first) & (column < last)
-        else:
+        elif last - first != period:
             inside &= (column - first) % period < (last - first) % period
     return inside
 
@@ -295,12 +327,16 @@ def chirality(positions: Any, center: Sequence[int]) -> Float[np.ndarray, "*fram
             0.77 for one form of an ideal tetrahedron and -0.77 for the other.
 
     Raises:
-        ValueError: If these are not four different beads.
+        ValueError: If these are not four different beads, counted from 0.
     """
     positions = np.asarray(positions, np.float64)
     middle, *others = center
-    if len(others) != 3 or len(set(center)) != 4:
-        raise ValueError(f"a centre and three neighbours are needed, got {list(center)}")
+    count = positions.shape[-2]
+    if len(others) != 3 or len(set(center)) != 4 or not all(0 <= i < count for i in center):
+        raise ValueError(
+            f"a centre and three neighbours are needed, of beads 0 to {count - 1}, got "
+            f"{list(center)}"
+        )
     bonds = [positions[..., other, :] - positions[..., middle, :] for other in others]
     volume = np.sum(bonds[0] * np.cross(bonds[1], bonds[2]), axis=-1)
     lengths = np.prod([np.linalg.norm(bond, axis=-1) for bond in bonds], axis=0)

@@ -48,9 +48,15 @@ def write_comparison(
     say(_text(table))
     sections = [
         Section("What was run", table=facts(_outline(config, ensembles))),
-        Section("Distance from the trajectory", _EXPLAINED, table),
+        Section(
+            "Distance from the trajectory", _EXPLAINED.format(below=config.compare.below), table
+        ),
         *_figures(config, ensembles),
-        *([Section("Populations", table=_populations(records))] if config.compare.states else []),
+        *(
+            [Section("Populations", _drifts(records), _populations(records))]
+            if config.compare.states
+            else []
+        ),
         Section("Minima", table=_minima(records, config.variables.labels)),
     ]
     content = page(
@@ -63,10 +69,14 @@ def write_comparison(
 
 
 _EXPLAINED = (
-    "Mean squared difference of free energies over bins that both ensembles visited and that the "
-    "trajectory has below a free energy, after the best constant; Jensen-Shannon divergence of the "
-    "distributions (0 to ln 2); standard error of the model's own surface; error of instantaneous "
-    "forces on held-out frames, nearly all of which is noise."
+    "Mean squared difference of free energies, after the best constant, over bins that both "
+    "ensembles visited and that the trajectory has below {below:g} kT, with its standard error "
+    "over replicas; how much of it the noise of both surfaces explains; share of the trajectory "
+    "below {below:g} kT that lies in bins that the model visited, without which a small "
+    "difference means nothing; Jensen-Shannon divergence (0 to ln 2); Kullback-Leibler "
+    "divergence, which is infinite, shown as –, where the model misses a bin; standard error of "
+    "the model's own surface; error of instantaneous forces on held-out frames, nearly all of "
+    "which is noise (a network has chosen its parameters by them)."
 )
 
 
@@ -79,8 +89,10 @@ def _outline(config: Config, ensembles: Mapping[str, Ensemble]) -> dict[str, str
     }
     if config.simulate is not None:
         own = config.simulate
+        reduced = own.ensemble == "overdamped" and own.friction is own.mobility is None
         rows["Dynamics"] = (
-            f"{own.ensemble}, {own.replicas} replicas of {own.steps} steps of {own.step:g} fs"
+            f"{own.ensemble}, {own.replicas} replicas of {own.steps} steps of {own.step:g} "
+            + ("units of time (mobility 1 Å² per eV and unit)" if reduced else "fs")
         )
     return {**rows, **report.environment()}
 
@@ -89,16 +101,26 @@ def _number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
 
 
+def _with_error(value: float | None, error: float | None) -> str:
+    return _number(value) + ("" if value is None or error is None else f" ± {error:.1g}")
+
+
 def _table(records: Mapping[str, Mapping[str, Any]]) -> Table:
-    columns = ("model", "mean squared difference (kT²)", "Jensen-Shannon", "standard error (kT)",
+    columns = ("model", "mean squared difference (kT²)", "of it noise (kT²)", "visited",
+               "Jensen-Shannon", "Kullback-Leibler", "standard error (kT)",
                "force RMSE (eV/Å)")  # fmt: skip
     inverted = any("inverted_share" in each for each in records.values())
     rows = []
     for name, each in records.items():
         mse = each.get("fit", {}).get("held_out_mse")
         row = (
-            name, _number(each["mean_squared_difference_kT2"]), _number(each["jensen_shannon"]),
-            _number(each["standard_error_kT"], 2), _number(None if mse is None else mse**0.5, 4),
+            name,
+            _with_error(each["mean_squared_difference_kT2"],
+                        each["mean_squared_difference_error_kT2"]),
+            _number(each["noise_kT2"], 2), f"{each['visited_share']:.1%}",
+            _with_error(each["jensen_shannon"], each["jensen_shannon_error"]),
+            _number(each["kullback_leibler"]), _number(each["standard_error_kT"], 2),
+            _number(None if mse is None else mse**0.5, 4),
         )  # fmt: skip
         extra = (f"{each['inversions']}", f"{each['inverted_share']:.2%}") if inverted else ()
         rows.append((*row, *extra))
@@ -145,10 +167,29 @@ def _figures(config: Config, ensembles: Mapping[str, Ensemble]) -> list[Section]
 def _populations(records: Mapping[str, Mapping[str, Any]]) -> Table:
     states = list(next(iter(records.values()))["populations"])
     rows = [
-        (name, *(f"{share:.4f} ± {error:.1g}" for share, error in each["populations"].values()))
+        (
+            name,
+            *(
+                f"{share:.4f}" + ("" if error is None else f" ± {error:.1g}")
+                for share, error in each["populations"].values()
+            ),
+        )
         for name, each in records.items()
     ]
     return Table(("model", *states), tuple(rows))
+
+
+def _drifts(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """What runs that still remember their starts are to be told by."""
+    found = [
+        f"{state} of {name}: {first[0]:.3f} in the first half of the runs, {last[0]:.3f} in the "
+        "second: they remember their starts, which are spread over the cells; simulate longer."
+        for name, each in records.items()
+        for state, (first, last) in each.get("populations_of_halves", {}).items()
+        if None not in (first[1], last[1])
+        and abs(first[0] - last[0]) > 3.0 * float(np.hypot(first[1], last[1]))
+    ]
+    return " ".join(found)
 
 
 def _minima(records: Mapping[str, Mapping[str, Any]], labels: tuple[str, ...]) -> Table:

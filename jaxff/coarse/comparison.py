@@ -21,6 +21,7 @@ from jaxff.types import Float
 __all__ = ["Ensemble", "compared", "ensemble_of", "hand_of", "simulate"]
 
 _CHUNK = 10_000  # steps between two looks of the host
+_GROUPS = 10  # of replicas, between which errors are estimated
 
 
 def simulate(
@@ -40,7 +41,8 @@ def simulate(
         progress: Called with the share that is done.
 
     Returns:
-        Positions in Å in single precision, without the start that is discarded.
+        Positions in Å in single precision, without the frame that a replica starts from and
+        the part that is discarded.
 
     Raises:
         ValueError: If there are more replicas than frames.
@@ -64,8 +66,8 @@ def simulate(
         key=jax.random.key(config.seed), progress=keep,
         keep_frames=False,
     )  # fmt: skip
-    places = np.concatenate(parts, axis=1)
-    return places[:, int(np.ceil(asked.discard * places.shape[1])) :]
+    places = np.concatenate(parts, axis=1)[:, 1:]
+    return places[:, int(asked.discard * places.shape[1]) :]
 
 
 def _dynamics(config: Config, asked: Simulate) -> dynamics.Ensemble:
@@ -84,7 +86,9 @@ class Ensemble:
 
     Attributes:
         surface: Free energy over the dihedrals.
+        without: The same without one group of replicas after the other; empty of few replicas.
         states: Populations by name.
+        halves: Those of the first and the second half of the runs of replicas.
         lengths: Bonds of the prior in Å, ``(bonds, values)``.
         angles: Angles of the prior in degrees, likewise.
         weights: Of these values.
@@ -93,7 +97,9 @@ class Ensemble:
     """
 
     surface: Surface
+    without: tuple[Surface, ...]
     states: dict[str, analysis.Population]
+    halves: tuple[dict[str, analysis.Population], ...]
     lengths: Float[np.ndarray, "bonds values"]
     angles: Float[np.ndarray, "angles values"]
     weights: Float[np.ndarray, " values"]
@@ -116,11 +122,21 @@ def ensemble_of(
     weights = np.ones(positions.shape[:-2]) if weights is None else np.asarray(weights, float)
     own, prior = config.compare, config.prior
     values = analysis.dihedrals(positions, config.variables.dihedrals)
-    surface = analysis.free_energy_surface(
-        values, config.temperature, bins=own.bins, weights=weights
+    named = {"temperature": config.temperature, "bins": own.bins}
+    surface = analysis.free_energy_surface(values, weights=weights, **named)
+    groups = np.arange(len(values)) * _GROUPS // len(values)
+    without = tuple(
+        analysis.free_energy_surface(values[groups != k], weights=weights[groups != k], **named)
+        for k in range(_GROUPS if values.ndim == 3 and len(values) >= _GROUPS else 0)
     )
     intervals = {name: [(a, b) for a, b in each] for name, each in own.states.items()}
     states = analysis.populations(values, intervals, weights=weights) if intervals else {}
+    middle = values.shape[-2] // 2
+    parts = (slice(0, middle), slice(middle, None)) if values.ndim == 3 and middle else ()
+    halves = tuple(
+        analysis.populations(values[:, own], intervals, weights=weights[:, own])
+        for own in (parts if intervals else ())
+    )
     flat = positions.reshape(-1, *positions.shape[-2:])
     bonds = () if prior is None else prior.bonds
     angles = () if prior is None else prior.angles
@@ -130,7 +146,7 @@ def ensemble_of(
         turns = analysis.inversions(series)
         inverted = float(np.sum(weights * (series < 0)) / weights.sum())
     return Ensemble(
-        surface, states,
+        surface, without, states, halves,
         analysis.distances(flat, bonds).T if bonds else np.zeros((0, len(flat))),
         analysis.angles(flat, angles).T if angles else np.zeros((0, len(flat))),
         weights.ravel(), turns, inverted,
@@ -148,23 +164,43 @@ def hand_of(config: Config, beads: Dataset) -> float:
 
 
 def compared(config: Config, found: Ensemble, reference: Ensemble) -> dict[str, Any]:
-    """How far an ensemble is from that of the trajectory, as numbers by name; energies in kT."""
+    """How far an ensemble is from that of the trajectory, as numbers by name; energies in kT.
+
+    Standard errors are over replicas (jackknife of groups). ``noise_kT2`` is what the errors of
+    both surfaces add to the mean squared difference, and ``visited_share`` what the bins that it is
+    over hold of the trajectory below the cut-off. What cannot be told is None.
+    """
     thermal = units.BOLTZMANN * config.temperature
-    below = config.compare.below * thermal
-    lowest = reference.surface.free_energy < below
-    with np.errstate(invalid="ignore"):
-        errors = found.surface.error[lowest & np.isfinite(found.surface.error)] / thermal
+    lowest = reference.surface.free_energy < config.compare.below * thermal
+    both = lowest & (found.surface.probability > 0)
+    share = reference.surface.probability
+
+    def squared(surface: Surface) -> float:
+        """Mean squared difference in kT², NaN without a bin in common."""
+        try:
+            below = config.compare.below * thermal
+            square = analysis.mean_squared_difference(surface, reference.surface, below=below)
+        except ValueError:
+            return float("nan")
+        return square / thermal**2
+
+    def shannon(surface: Surface) -> float:
+        return analysis.jensen_shannon(surface, reference.surface)
+
     record: dict[str, Any] = {
         "kullback_leibler": analysis.kullback_leibler(reference.surface, found.surface),
-        "jensen_shannon": analysis.jensen_shannon(found.surface, reference.surface),
-        "mean_squared_difference_kT2": analysis.mean_squared_difference(
-            found.surface, reference.surface, below=below
-        )
+        "jensen_shannon": shannon(found.surface),
+        "jensen_shannon_error": _jackknife([shannon(each) for each in found.without]),
+        "mean_squared_difference_kT2": squared(found.surface),
+        "mean_squared_difference_error_kT2": _jackknife([squared(s) for s in found.without]),
+        "noise_kT2": _mean_square(found.surface.error[both], reference.surface.error[both])
         / thermal**2,
+        "visited_share": float(share[both].sum() / share[lowest].sum()),
         "below_kT": config.compare.below,
-        "standard_error_kT": float(np.sqrt(np.mean(errors**2))) if len(errors) else None,
+        "standard_error_kT": _mean_square(found.surface.error[lowest]) ** 0.5 / thermal,
         "minima": _minima(found.surface, thermal),
         "populations": {name: list(each) for name, each in found.states.items()},
+        **_halves(found),
         "bonds_jensen_shannon": _divergences(found, reference, "lengths"),
         "angles_jensen_shannon": _divergences(found, reference, "angles"),
     }
@@ -172,6 +208,29 @@ def compared(config: Config, found: Ensemble, reference: Ensemble) -> dict[str, 
         record["inversions"] = int(np.sum(found.inversions))
         record["inverted_share"] = found.inverted
     return _finite(record)
+
+
+def _halves(found: Ensemble) -> dict[str, Any]:
+    if not found.halves:
+        return {}
+    return {
+        "populations_of_halves": {
+            name: [list(half[name]) for half in found.halves] for name in found.states
+        }
+    }
+
+
+def _jackknife(values: list[float]) -> float:
+    """Standard error from the values without one group after the other, NaN of fewer than two."""
+    count = len(values)
+    return float(np.std(values) * np.sqrt(count - 1)) if count > 1 else float("nan")
+
+
+def _mean_square(*errors: np.ndarray) -> float:
+    """Mean over bins of the sum of squared errors, of bins where each is known."""
+    squares = np.sum(np.square(errors), axis=0)
+    known = squares[np.isfinite(squares)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _minima(surface: Surface, thermal: float, most: int = 6) -> list[dict[str, Any]]:
@@ -184,13 +243,13 @@ def _minima(surface: Surface, thermal: float, most: int = 6) -> list[dict[str, A
 
 
 def _divergences(found: Ensemble, reference: Ensemble, name: str) -> list[float]:
-    """Of each distribution, over 50 bins that hold both."""
+    """Of each distribution, over 50 bins of the trajectory; the last hold what is beyond."""
     each = []
     for own, other in zip(getattr(found, name), getattr(reference, name), strict=True):
-        both = [(min(own.min(), other.min()), max(own.max(), other.max()))]
+        ends = other.min(), other.max()
         surfaces = [
-            analysis.free_energy_surface(values[:, None], 300.0, bins=50, limits=both,
-                                         weights=weights, blocks=1)
+            analysis.free_energy_surface(np.clip(values, *ends)[:, None], 300.0, bins=50,
+                                         limits=[ends], weights=weights, blocks=1)
             for values, weights in ((own, found.weights), (other, reference.weights))
         ]  # fmt: skip
         each.append(analysis.jensen_shannon(*surfaces))

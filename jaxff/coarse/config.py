@@ -45,6 +45,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from jaxff.analysis import populations
 from jaxff.coarse.sections import (
     Compare,
     Folds,
@@ -138,10 +141,10 @@ def read_config(path: str | os.PathLike) -> Config:
 
 
 def check_beads(config: Config, count: int) -> None:
-    """Refuse a configuration that names beads which do not exist.
+    """Refuse a configuration that names beads which do not exist, or states that are none.
 
     Raises:
-        ValueError: Naming the section and the row.
+        ValueError: Naming the section and the row or state.
     """
     prior = config.prior
     named: dict[str, Rows] = {"[variables] dihedrals": config.variables.dihedrals}
@@ -156,6 +159,11 @@ def check_beads(config: Config, count: int) -> None:
                 raise ValueError(
                     f"{where}: beads are counted from 0 to {count - 1}, got {list(row)}"
                 )
+    still = np.zeros((1, len(config.variables.dihedrals)))
+    try:
+        populations(still, config.compare.states, blocks=1)
+    except ValueError as error:
+        raise ValueError(f"[compare] states: {error}") from error
 
 
 def _config(content: dict[str, Any], folder: Path) -> Config:

@@ -28,8 +28,9 @@ def free_energies(
 ) -> Figure:
     """Surfaces over one or two angles, in kT.
 
-    Two variables give a map for each, with a line at every kT; one gives curves with bands of
-    two standard errors. Of more than two the first two are shown, averaged over the others.
+    Two variables give a map for each, with a line at every kT, blank where no frame was; one gives
+    curves with bands of two standard errors. Of more than two the first two are shown, averaged
+    over the others.
 
     Args:
         surfaces: By name; the first is the reference.
@@ -47,14 +48,15 @@ def free_energies(
     columns = min(3, len(surfaces))
     rows = -(-len(surfaces) // columns)
     figure = new_figure(3.2 * columns + 0.8, 3.2 * rows + 0.2, title)
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
     drawn: Any = None
     for axes, (name, surface) in zip(panels.flat, surfaces.items(), strict=False):
         x, y = surface.centers[:2]
-        free = np.minimum(_marginal(surface), highest + 1.0)
+        free = _marginal(surface)
+        free = np.ma.masked_invalid(np.where(np.isfinite(free), free, np.nan))
         drawn = axes.pcolormesh(x, y, free.T, vmin=0.0, vmax=highest, cmap="viridis")
         levels = np.arange(1.0, highest + 0.5)
-        if (free < highest).any() and free.shape[0] > 1 and free.shape[1] > 1:
+        if (free < highest).any() and min(free.shape) > 1:
             axes.contour(x, y, free.T, levels=levels, colors="white", linewidths=0.5, alpha=0.7)
         axes.set_title(name, fontsize=10)
         axes.set(xlim=(-180, 180), ylim=(-180, 180), aspect="equal")
@@ -62,7 +64,7 @@ def free_energies(
         axes.set_yticks([-180, -90, 0, 90, 180])
     for axes in panels.flat[len(surfaces) :]:
         axes.set_visible(False)
-    for axes in panels[-1]:
+    for axes in panels.flat[max(0, len(surfaces) - columns) : len(surfaces)]:
         axes.set_xlabel(f"{names[0]} (°)")
     for axes in panels[:, 0]:
         axes.set_ylabel(f"{names[1]} (°)")
@@ -97,7 +99,7 @@ def _curves(surfaces: Mapping[str, Surface], name: str, title: str) -> Figure:
 def distributions(
     values: Mapping[str, tuple[Any, Any]], names: Sequence[str], label: str, title: str = ""
 ) -> Figure:
-    """Distributions of several coordinates, of each ensemble a line.
+    """Distributions of several coordinates, of each ensemble a line, about those of the reference.
 
     Args:
         values: By name of the ensemble, ``(coordinates, values)`` and the weights of the values;
@@ -117,10 +119,13 @@ def distributions(
     panels = figure.subplots(rows, columns, squeeze=False)
     for index, (axes, name) in enumerate(zip(panels.flat, names, strict=False)):
         rows_of = {key: np.asarray(own[index]) for key, (own, _) in values.items()}
-        ends = (min(v.min() for v in rows_of.values()), max(v.max() for v in rows_of.values()))
+        first = next(iter(rows_of.values()))
+        margin = 0.25 * (first.max() - first.min())
+        ends = (first.min() - margin, first.max() + margin)
         for key, color in zip(values, _cycle(len(values)), strict=True):
+            inside = np.clip(rows_of[key], *ends)  # the last bins hold what is beyond
             density, edges = np.histogram(
-                rows_of[key], bins=60, range=ends, weights=values[key][1], density=True
+                inside, bins=60, range=ends, weights=values[key][1], density=True
             )
             axes.stairs(density, edges, color=color, linewidth=1.1, label=key)
         axes.set_title(name, fontsize=9)

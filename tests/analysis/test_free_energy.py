@@ -119,6 +119,34 @@ def test_populations_with_errors(values):
     assert inside["low"].share == 0.5
 
 
+def test_a_state_may_be_everything(values):
+    everything, half = (-180, 180), (-180, 0)
+    found = analysis.populations(values, {"all": [everything] * 2, "half": [half, everything]})
+    assert found["all"] == (1.0, 0.0)
+    assert found["half"].share == np.mean(values[:, 0] < 0)
+    for odd in ((0.0, 0.0), (-180.0, 400.0), (np.nan, 10.0)):
+        with pytest.raises(ValueError, match="state 'odd' has the interval"):
+            analysis.populations(values, {"odd": [odd, everything]})
+    with pytest.raises(ValueError, match="two different"):
+        analysis.populations([[0.2]], {"odd": [(0.5, 0.1)]}, period=None, blocks=1)
+
+
+def test_a_plateau_is_one_minimum():
+    i, j = np.indices((BINS, BINS))
+    far = [np.hypot(np.minimum(abs(i - a), BINS - abs(i - a)), j - b) for a, b in ((0, 4), (6, 9))]
+    flat = 1.0 / (1.0 + np.minimum(*far))
+    flat[0, 3:6] = flat[-1, 4] = 3.0  # one, across the end of the period
+    flat[6, 9] = 2.0
+    found = analysis.minima(made(flat / flat.sum()), radius=2)
+    assert len(found) == 2
+    assert found[0].free_energy == 0.0
+
+
+def test_too_many_bins_are_refused_before_they_are_counted():
+    with pytest.raises(MemoryError, match=r"999 × 999 × 999 × 999 × 999 bins in 2 blocks"):
+        analysis.free_energy_surface(np.zeros((2, 5)), 300.0, bins=999, blocks=2)
+
+
 def test_mirror_images_of_a_centre_are_counted():
     corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 0.6
     tetrahedron = np.concatenate([[[0.0, 0.0, 0.0]], corners])
@@ -128,8 +156,9 @@ def test_mirror_images_of_a_centre_are_counted():
     series = np.array([[0.7, 0.1, -0.1, 0.6, -0.7, -0.6, 0.1, -0.5, 0.8], [0.7] * 9])
     assert analysis.inversions(series).tolist() == [2, 0]
     assert analysis.inversions(series[0], 0.0) == 6
-    with pytest.raises(ValueError, match="three neighbours"):
-        analysis.chirality(tetrahedron, (0, 1, 2))
+    for center in ((0, 1, 2), (0, 1, 2, -1), (0, 1, 2, 5)):
+        with pytest.raises(ValueError, match="three neighbours are needed, of beads 0 to 4"):
+            analysis.chirality(tetrahedron, center)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +167,7 @@ def test_mirror_images_of_a_centre_are_counted():
         (lambda: analysis.free_energy_surface(np.zeros(5), 300.0), "frames, variables"),
         (lambda: analysis.free_energy_surface([[181.0]], 300.0, blocks=1), "outside"),
         (lambda: analysis.free_energy_surface([[1.0]], 300.0, blocks=2), "blocks"),
+        (lambda: analysis.free_energy_surface([[1.0]], 300.0, bins=0, blocks=1), "bins must be"),
         (lambda: analysis.free_energy_surface([[1.0]], 300.0, weights=[-1.0]), "weights"),
     ],
 )

@@ -254,6 +254,8 @@ def test_steps_need_what_comes_before_them(folder, capsys):
         ("[[0, 1], [1, 2], [2, 3]]", "[[1, 1]]", "[prior] bonds: expected 2 different beads"),
         ("[[0, 1], [1, 2], [2, 3]]", "[[0, 1, 2]]", "[prior] bonds: expected 2 different beads"),
         ("[0, 180]", "[0, 180, 3]", "[compare] states right must be a list of intervals"),
+        ("[0, 180]", "[0, 0]", "[compare] states: state 'right' has the interval [0, 0]"),
+        ("[[0, 180]]", "[[0, 180], [0, 90]]", "state 'right' needs 1 intervals, got 2"),
         ("bins = 12", "bins = 0", "[compare] bins must be at least 1"),
         ("bins = 12", "below = nan", "below positive"),
         ("bins = 12", "center = [0, 1, 2, 7]", "[compare] center: beads are counted from 0 to 3"),
