@@ -168,7 +168,7 @@ class TwoLayers(Model):
 class Single(Model):
     """A baseline: one model of instantaneous forces, without an ensemble."""
 
-    regularization: float = 0.1
+    regularization: float = 1e-3
     """Relative to the mean diagonal of the kernel matrix."""
     frames: int = 1000
     """Most frames to fit to, spread over the cells."""
