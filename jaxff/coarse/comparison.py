@@ -129,7 +129,7 @@ def ensemble_of(
         analysis.free_energy_surface(values[groups != k], weights=weights[groups != k], **named)
         for k in range(_GROUPS if values.ndim == 3 and len(values) >= _GROUPS else 0)
     )
-    intervals = {name: [(a, b) for a, b in each] for name, each in own.states.items()}
+    intervals = own.intervals
     states = analysis.populations(values, intervals, weights=weights) if intervals else {}
     middle = values.shape[-2] // 2
     parts = (slice(0, middle), slice(middle, None)) if values.ndim == 3 and middle else ()

@@ -161,7 +161,7 @@ def check_beads(config: Config, count: int) -> None:
                 )
     still = np.zeros((1, len(config.variables.dihedrals)))
     try:
-        populations(still, config.compare.states, blocks=1)
+        populations(still, config.compare.intervals, blocks=1)
     except ValueError as error:
         raise ValueError(f"[compare] states: {error}") from error
 

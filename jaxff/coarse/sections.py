@@ -297,6 +297,11 @@ class Compare:
         if self.center:
             _different("[compare] center", (self.center,), 4)
 
+    @property
+    def intervals(self) -> dict[str, list[tuple[float, float]]]:
+        """Interval of each state along each variable, degrees."""
+        return {name: [(float(a), float(b)) for a, b in each] for name, each in self.states.items()}
+
 
 def _different(where: str, rows: Rows, width: int) -> None:
     """Refuse rows that are not so many different beads, counted from 0."""

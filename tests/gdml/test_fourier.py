@@ -54,7 +54,8 @@ def models():
     fitted = []
     for kernel in (DIRECT, FOURIER):
         potential = gdml.potential(kernel)
-        params = potential.init(jax.random.key(0), covered_frames(4), hyper=HYPER)
+        with pytest.warns(UserWarning, match="in the oblique cell"):
+            params = potential.init(jax.random.key(0), covered_frames(4), hyper=HYPER)
         fitted.append(
             (
                 potential,
