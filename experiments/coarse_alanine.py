@@ -255,7 +255,7 @@ def draw(record: dict, target: Path) -> None:
 
 
 def timing(options) -> None:
-    config = configured(options.folder.resolve(), 1, 1)
+    config = configured(options.folder.resolve(), EVERY, 1)
     data = beads.map_beads(config).data
     systems, labels = data.systems, data.values["forces"]
     prior = coarse.fit_prior(systems, KELVIN, bonds=PRIOR.bonds, angles=PRIOR.angles)
@@ -302,7 +302,7 @@ def timing(options) -> None:
 
 
 def noise(options) -> None:
-    config = configured(options.folder.resolve(), 1, 1)
+    config = configured(options.folder.resolve(), EVERY, 1)
     data = beads.map_beads(config).data
     torque, psi = torques(np.asarray(data.positions), np.asarray(data.values["forces"]))
     weights = np.asarray(data.per_frame["weights"], float)
